@@ -1,0 +1,1 @@
+"""The OCI image specification: digests, descriptors, manifests, configs, layers, layouts."""

@@ -1,0 +1,69 @@
+"""Content descriptors (image-spec descriptor.md) and the media types that we read and write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dockyard.errors import ImageError
+from dockyard.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """What a blob is, its digest, and its size in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    platform: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, value: Any, *, where: str) -> Descriptor:
+        """Read a descriptor; raises ImageError naming `where` when a required field is wrong."""
+        if not isinstance(value, dict):
+            raise ImageError("a descriptor isn't a JSON object", where=where)
+        media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
+        if (
+            not isinstance(media_type, str)
+            or not isinstance(digest, str)
+            or not isinstance(size, int)
+            or isinstance(size, bool)
+            or size < 0
+        ):
+            raise ImageError("a descriptor needs mediaType, digest and size", where=where)
+        return cls(
+            media_type=media_type,
+            digest=Digest.parse(digest),
+            size=size,
+            annotations=value.get("annotations") or {},
+            platform=value.get("platform"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The descriptor as the JSON object of the specification."""
+        value: dict[str, Any] = {
+            "mediaType": self.media_type,
+            "digest": str(self.digest),
+            "size": self.size,
+        }
+        if self.platform is not None:
+            value["platform"] = dict(self.platform)
+        if self.annotations:
+            value["annotations"] = dict(sorted(self.annotations.items()))
+        return value

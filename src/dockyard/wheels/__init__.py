@@ -1,0 +1,1 @@
+"""The Python packaging specifications: requirements, locks, wheels and their installation."""
