@@ -1,0 +1,134 @@
+"""The `dockyard` command: finds a subcommand, and turns errors and signals into exit codes.
+
+Rules:
+- A command's module is imported when the command is called, never for --help or --version.
+- Exit codes: 0; 1 and 2 as the error says; 130 after Ctrl-C, 143 after SIGTERM, 141 when the
+  reader of our output went away. Both signals unwind the stack, so that context managers clean up.
+- Only DockyardError is a message; any other exception is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dockyard import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from dockyard.errors import DockyardError
+
+# Name: where the click command is, and its line in `dockyard --help`.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("dockyard.cli.run:run", "Run an image, or build a project folder and run that."),
+    "version": ("dockyard.cli.version:version", "Show the versions of Dockyard and of the engine."),
+}
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+TERMINATED = 143
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands' names, in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module, or None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is answered with the nearest names."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table; importing every command for its help would be slow."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="dockyard")
+def cli() -> None:
+    """From a deep-learning project to a container image and production."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run_command_line(sys.argv[1:] if args is None else args))
+
+
+def run_command_line(args: Sequence[str]) -> int:
+    """Run the command line; return its exit code."""
+    from dockyard.errors import DockyardError
+
+    previous = _on_terminate(_terminate)
+    try:
+        result: Any = cli.main(list(args), prog_name="dockyard", standalone_mode=False)
+        sys.stdout.flush()
+    except DockyardError as error:
+        show_error(error)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        # The shell's prompt must not follow the terminal's ^C on the same line.
+        print(file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    finally:
+        _on_terminate(previous)
+    return result if isinstance(result, int) else 0
+
+
+def show_error(error: DockyardError) -> None:
+    """Print what happened, where and what to do next to stderr."""
+    from dockyard.cli.output import use_colour
+
+    red, dim, plain = ("\033[1;31m", "\033[2m", "\033[0m") if use_colour(sys.stderr) else ("",) * 3
+    lines = [f"{red}error:{plain} {error.what}"]
+    if error.where is not None:
+        lines.append(f"  {dim}{error.where}{plain}")
+    if error.hint is not None:
+        lines.extend(f"  {line}".rstrip() for line in error.hint.splitlines())
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _on_terminate(handler: Any) -> Any:
+    """Install a handler of SIGTERM where that is possible; return the one before."""
+    try:
+        return signal.signal(signal.SIGTERM, handler)
+    except ValueError:  # Not the main thread: the caller's signals are the caller's affair.
+        return signal.SIG_DFL
