@@ -93,7 +93,7 @@ def refuse(status, **headers):
     return answer
 
 
-def cut_after(count, *, etag=ETAG, declare=True):
+def cut_after(count, *, etag=ETAG, declare=True, body=BODY):
     def answer(request):
         request.send_response(200)
         if etag:
@@ -102,7 +102,7 @@ def cut_after(count, *, etag=ETAG, declare=True):
             request.send_header("Content-Length", str(len(BODY)))
         request.send_header("Connection", "close")
         request.end_headers()
-        request.wfile.write(BODY[:count])
+        request.wfile.write(body[:count])
         request.close_connection = True
 
     return answer
@@ -287,15 +287,7 @@ def test_starts_again_where_the_server_knows_no_ranges(server, cache):
 def test_halves_of_two_versions_are_never_joined(server, cache):
     # The server has no ETag, so only the final hash can tell that the file was replaced.
     server.etag = None
-    server.script = [
-        lambda request: (
-            request.send_response(200),
-            request.send_header("Content-Length", str(len(BODY))),
-            request.end_headers(),
-            request.wfile.write(b"x" * 1000),
-            request.connection.close(),
-        )
-    ]
+    server.script = [cut_after(1000, etag=None, body=b"x" * 1000)]
     (path,) = Fetcher(cache).fetch([wanted(server)])
     assert path.read_bytes() == BODY
 
