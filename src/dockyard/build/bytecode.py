@@ -1,0 +1,351 @@
+"""Bytecode: the pycs of an image, made by the image's own interpreter, the same on every host.
+
+Rules:
+- The base's Python runs straight from the unpacked base: its own dynamic loader is told where
+  the base's libraries are (`ld.so --library-path`), PYTHONHOME where its standard library is. No
+  namespaces and no root; only Linux and the base's processor architecture.
+- Files are unchecked-hash pycs (PEP 552), so no source's time or size is ever compared.
+- A pyc's bytes depend on the interpreter, the path in the image and the source, on nothing else:
+  `_compile.py` says how. So it is also the key under which the cache keeps them.
+- A source that isn't valid for this Python (templates, Python 2) is left out, as compileall does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import posixpath
+import subprocess
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from dockyard.errors import BuildError
+from dockyard.files import FileEntry, SliceSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from dockyard.cache import Cache
+    from dockyard.files import Source
+
+# Architecture as images name it: the kernel's name, Debian's multiarch triplet, loaders.
+_MACHINES = {
+    "amd64": ("x86_64", "x86_64-linux-gnu", ("ld-linux-x86-64.so.2", "ld-musl-x86_64.so.1")),
+    "arm64": ("aarch64", "aarch64-linux-gnu", ("ld-linux-aarch64.so.1", "ld-musl-aarch64.so.1")),
+}
+_ALIASES = {"x86_64": "amd64", "aarch64": "arm64", "AMD64": "amd64"}
+
+
+def why_not_runnable(architecture: str) -> str | None:
+    """Say why this host can't run a base of `architecture` ("amd64", "arm64"); None if it can."""
+    wanted = _ALIASES.get(architecture, architecture)
+    if platform.system() != "Linux":
+        return f"bytecode is made on Linux only, and this is {platform.system()}"
+    here = _ALIASES.get(platform.machine(), platform.machine())
+    if wanted not in _MACHINES:
+        return f"bytecode isn't made for {architecture}"
+    if wanted != here:
+        return f"the image is for {wanted} and this host is {here}"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasePython:
+    """The Python of an unpacked base; `find_base_python` makes it.
+
+    command: the start of a command line that runs it; home: the value of PYTHONHOME.
+    """
+
+    root: Path
+    python: str
+    command: tuple[str, ...]
+    home: Path
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the whole environment to run it in: nothing of the host's comes through."""
+        return {
+            "PATH": "/usr/bin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "PYTHONHOME": str(self.home),
+            "PYTHONHASHSEED": "0",
+            "PYTHONNOUSERSITE": "1",
+            "PYTHONSAFEPATH": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            # Whether the base ships pycs of its standard library must make no difference.
+            "PYTHONPYCACHEPREFIX": "/nonexistent",
+            "TZ": "UTC",
+            **(extra or {}),
+        }
+
+    @property
+    def tag(self) -> str:
+        """The tag in a pyc's name: "cpython-311"."""
+        return "cpython-" + self.python.replace(".", "")
+
+    @property
+    def standard_library(self) -> str:
+        """The standard library's folder in the image: "usr/lib/python3.11"."""
+        return (self.home / "lib" / f"python{self.python}").relative_to(self.root).as_posix()
+
+    def identity(self) -> str:
+        """SHA-256 (hexadecimal) over what decides the bytecode that this interpreter makes."""
+        digest = hashlib.sha256()
+        found = [Path(self.command[-1]), *sorted((self.home / "lib").glob("libpython*.so*"))]
+        triplets = [machine[1] for machine in _MACHINES.values()]
+        for triplet in triplets:
+            found += sorted((self.home / "lib" / triplet).glob("libpython*.so*"))
+        for path in found:
+            if path.is_file() and not path.is_symlink():
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def find_base_python(root: Path, *, python: str, architecture: str) -> BasePython:
+    """Find Python `python` ("3.11") in the base unpacked at `root`, and how to run it.
+
+    Raises BuildError when the host can't run it, or the base has no such Python, or no loader.
+    """
+    root = root.absolute()
+    if reason := why_not_runnable(architecture):
+        raise BuildError(reason, hint='Set bytecode = "none", or build on such a host.')
+    if ":" in str(root) or ";" in str(root):
+        raise BuildError(
+            "the base is unpacked in a folder whose name holds a colon", where=str(root)
+        )
+    _, triplet, loaders = _MACHINES[_ALIASES.get(architecture, architecture)]
+    homes = ("usr/local", "usr", "opt/python")
+    program = home = None
+    for name in homes:
+        program = _resolve(root, f"{name}/bin/python{python}")
+        if program is not None and (root / name / "lib" / f"python{python}" / "os.py").exists():
+            home = root / name
+            break
+    folders = _library_folders(root, triplet)
+    places = ["lib64", "usr/lib64", "lib", "usr/lib", f"lib/{triplet}", f"usr/lib/{triplet}"]
+    found = (_resolve(root, f"{place}/{name}") for name in loaders for place in places)
+    loader = next((path for path in found if path is not None), None)
+    if program is None or home is None or loader is None:
+        what = "dynamic loader" if home is not None else f"Python {python}"
+        raise BuildError(
+            f"the base has no {what}",
+            where=str(root),
+            hint=f"Use a base with Python {python}, or set python to the one that it has.",
+        )
+    command = (str(loader), "--library-path", ":".join(map(str, folders)), str(program))
+    return BasePython(root=root, python=python, command=command, home=home)
+
+
+def _library_folders(root: Path, triplet: str) -> list[Path]:
+    names = ["usr/local/lib", f"usr/local/lib/{triplet}", f"lib/{triplet}", f"usr/lib/{triplet}"]
+    names += ["lib64", "usr/lib64", "lib", "usr/lib"]
+    found: dict[Path, None] = {}
+    for name in names:
+        path = _resolve(root, name)
+        if path is not None and path.is_dir():
+            found[path] = None
+    return list(found)
+
+
+def _resolve(root: Path, name: str) -> Path | None:
+    """Follow symbolic links as they would be inside the image; None if nothing is there."""
+    done: list[str] = []
+    todo = name.split("/")[::-1]
+    for _ in range(1000):
+        if not todo:
+            return root.joinpath(*done)
+        part = todo.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            del done[-1:]
+            continue
+        path = root.joinpath(*done, part)
+        if path.is_symlink():
+            target = str(path.readlink())
+            if target.startswith("/"):
+                done = []
+            todo += target.split("/")[::-1]
+        elif path.exists():
+            done.append(part)
+        else:
+            return None
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileUnit:
+    """A module's source: `path` in the image without a leading slash, and its bytes."""
+
+    path: str
+    source: Source
+
+
+def pyc_path(path: str, base: BasePython) -> str:
+    """Return where the bytecode of the module at `path` is looked for (PEP 3147)."""
+    folder, name = posixpath.split(path)
+    return posixpath.join(folder, "__pycache__", f"{name.removesuffix('.py')}.{base.tag}.pyc")
+
+
+def compile_modules(
+    base: BasePython,
+    units: Sequence[CompileUnit],
+    *,
+    cache: Cache,
+    workers: int | None = None,
+    advance: Callable[[int], None] = lambda modules: None,
+) -> list[FileEntry]:
+    """Compile each module; return the pycs' entries, sorted by path.
+
+    The bytes are kept in `cache`, where the entries read them from. `workers`: processes at work,
+    by default as many as there are cores. `advance` hears of every module done, from any thread.
+    Raises BuildError when the base's interpreter can't be started or dies.
+    """
+    run = _Run(base, units, cache, advance)
+    count = min(workers or os.cpu_count() or 1, len(units))
+    threads = [threading.Thread(target=run.work, name=f"compile-{i}") for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if run.error is not None:
+        raise run.error
+    return sorted(run.entries, key=lambda entry: entry.path)
+
+
+@lru_cache(maxsize=1)
+def _program() -> str:
+    return resources.files("dockyard.build").joinpath("_compile.py").read_text("utf-8")
+
+
+class _Run:
+    """The units of one call, shared by its threads."""
+
+    def __init__(
+        self,
+        base: BasePython,
+        units: Sequence[CompileUnit],
+        cache: Cache,
+        advance: Callable[[int], None],
+    ) -> None:
+        self.base = base
+        self.cache = cache
+        self.advance = advance
+        self.entries: list[FileEntry] = []
+        self.error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._units = iter(units)
+        self._seed = hashlib.sha256(f"{base.identity()}\n{_program()}".encode()).digest()
+
+    def work(self) -> None:
+        worker: _Worker | None = None
+        try:
+            for unit, key, source in self._todo():
+                if worker is None:
+                    worker = _Worker(self.base)
+                self._keep(unit, key, worker.compile(unit.path, source))
+        except BaseException as error:
+            self.error = error
+        finally:
+            if worker is not None:
+                worker.close()
+
+    def _todo(self) -> Iterator[tuple[CompileUnit, str, bytes]]:
+        """Yield the units that the cache has no bytecode for, with their key and source."""
+        while self.error is None:
+            with self._lock:
+                unit = next(self._units, None)
+            if unit is None:
+                return
+            source = b"".join(unit.source.chunks())
+            digest = hashlib.sha256(self._seed)
+            digest.update(f"{len(unit.path.encode())}\n{unit.path}".encode())
+            digest.update(source)
+            key = digest.hexdigest()
+            record = self.cache.read_record("bytecode", key)
+            if record is None or (record["size"] and not self.cache.has_blob(record["sha256"])):
+                yield unit, key, source
+            else:
+                self._add(unit, record["sha256"], record["size"])
+
+    def _keep(self, unit: CompileUnit, key: str, pyc: bytes) -> None:
+        sha256 = hashlib.sha256(pyc).hexdigest()
+        if pyc and not self.cache.has_blob(sha256):
+            with self.cache.writing_blob() as writer:
+                writer.write(pyc)
+        self.cache.write_record("bytecode", key, {"sha256": sha256, "size": len(pyc)})
+        self._add(unit, sha256, len(pyc))
+
+    def _add(self, unit: CompileUnit, sha256: str, size: int) -> None:
+        if size:
+            path = self.cache.blob_path(sha256)
+            source = SliceSource(path, size, sha256=bytes.fromhex(sha256))
+            self.entries.append(FileEntry(path=pyc_path(unit.path, self.base), source=source))
+        self.advance(1)
+
+
+class _Worker:
+    """One process that compiles, and what is said to it."""
+
+    def __init__(self, base: BasePython) -> None:
+        flags = ("-S", "-s", "-B", "-W", "ignore", "-c", _program())
+        try:
+            self._process = subprocess.Popen(
+                [*base.command, *flags],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=base.environment(),
+                cwd="/",
+                bufsize=0,
+            )
+        except OSError as error:
+            raise self._broken(str(error.strerror)) from error
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin: IO[bytes] = self._process.stdin
+        self._stdout: IO[bytes] = self._process.stdout
+
+    def compile(self, path: str, source: bytes) -> bytes:
+        """Return the pyc, or b"" when the source can't be compiled."""
+        name = f"/{path}".encode()
+        request = (
+            len(name).to_bytes(4, "big") + name + len(source).to_bytes(4, "big"),
+            source,
+        )
+        try:
+            for part in request:
+                view = memoryview(part)
+                while view:
+                    view = view[self._stdin.write(view) :]
+        except OSError as error:
+            raise self._broken("it ended early", path) from error
+        if self._read(1, path) != b"\0":
+            return b""
+        return self._read(int.from_bytes(self._read(4, path), "big"), path)
+
+    def _read(self, count: int, path: str) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            piece = self._stdout.read(count - len(data))
+            if not piece:
+                raise self._broken("it ended early", path)
+            data += piece
+        return bytes(data)
+
+    def close(self) -> None:
+        self._stdin.close()
+        self._stdout.close()
+        self._process.wait()
+
+    @staticmethod
+    def _broken(how: str, path: str | None = None) -> BuildError:
+        return BuildError(
+            f"the base's Python can't compile: {how}",
+            where=path,
+            hint='Set bytecode = "none" to build without bytecode.',
+        )
