@@ -22,7 +22,7 @@ logging.info("loaded %s", MODEL_PATH)
 
 @app.route("/")
 def index():
-    return "digit classifier: POST {\"image\": [[...8 x 8...]]} to /predict\n"
+    return 'digit classifier: POST {"image": [[...8 x 8...]]} to /predict\n'
 
 
 @app.route("/predict", methods=["POST"])
@@ -31,7 +31,7 @@ def predict():
     try:
         image = np.array(data["image"], dtype="float32").reshape(1, 8, 8)
     except (KeyError, TypeError, ValueError):
-        return jsonify(error="expected {\"image\": 8 rows of 8 numbers from 0 to 16}"), 400
+        return jsonify(error='expected {"image": 8 rows of 8 numbers from 0 to 16}'), 400
     probabilities = model.predict(image, verbose=0)[0]
     digit = int(np.argmax(probabilities))
     logging.info("predicted %d (%.3f)", digit, probabilities[digit])

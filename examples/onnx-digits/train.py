@@ -29,9 +29,7 @@ def onnx_graph(classifier: MLPClassifier) -> onnx.ModelProto:
         helper.make_node("Reshape", ["scaled", "flat"], ["x0"]),
     ]
     last = len(classifier.coefs_) - 1
-    for i, (weight, bias) in enumerate(
-        zip(classifier.coefs_, classifier.intercepts_, strict=True)
-    ):
+    for i, (weight, bias) in enumerate(zip(classifier.coefs_, classifier.intercepts_, strict=True)):
         constants[f"weight{i}"] = weight.astype(np.float32)
         constants[f"bias{i}"] = bias.astype(np.float32)
         nodes.append(helper.make_node("Gemm", [f"x{i}", f"weight{i}", f"bias{i}"], [f"z{i}"]))
