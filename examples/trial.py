@@ -146,4 +146,4 @@ def engine(*arguments: str, quiet: bool = False) -> None:
 
 def fail(message: str) -> None:
     """Leave with a message."""
-    sys.exit(f"verify: {message}")
+    sys.exit(f"{Path(sys.argv[0]).name}: {message}")

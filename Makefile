@@ -1,0 +1,34 @@
+# Everything here makes its own virtual environment (.venv) and installs what it needs.
+# PYTHON=python3.12 names the interpreter; PYTEST='-x -k layer' passes options to the tests.
+
+.DEFAULT_GOAL := help
+PYTEST ?=
+
+.PHONY: help
+help:  ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo:  ## Build an image of a digit reader without Docker, run it in Docker, ask it.
+	@scripts/venv
+	@scripts/with-docker .venv/bin/python scripts/demo
+
+.PHONY: test
+test:  ## Run the tests, with a container engine where there can be one.
+	@scripts/venv
+	@scripts/with-docker scripts/test $(PYTEST)
+
+.PHONY: check
+check:  ## Check style, formatting and types.
+	@scripts/venv
+	@scripts/check
+
+.PHONY: bench
+bench:  ## Measure Dockyard against Dockerfiles; takes long and needs Docker.
+	@scripts/venv
+	@scripts/with-docker .venv/bin/python bench/build
+
+.PHONY: clean
+clean:  ## Remove what the others made here (not the cache of wheels and layers).
+	rm -rf .venv .work dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
