@@ -13,7 +13,7 @@ from dockyard.errors import FileTreeError
 from dockyard.files import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dockyard.files import DeflatedSource
 
@@ -26,9 +26,12 @@ except ImportError:  # no ISA-L for this processor
     pass
 
 
-def inflate(source: DeflatedSource) -> Iterator[bytes]:
+def inflate(
+    source: DeflatedSource, *, on_raw: Callable[[bytes], object] | None = None
+) -> Iterator[bytes]:
     """Yield the inflated bytes of `source` in pieces of at most CHUNK.
 
+    on_raw is given each piece of the compressed stream, in order, before it is inflated.
     Raises FileTreeError, naming the archive, when the stream is damaged, shorter or longer than
     declared, or its CRC-32 differs.
     """
@@ -45,6 +48,8 @@ def inflate(source: DeflatedSource) -> Iterator[bytes]:
                 if not data:
                     raise _damaged(source, "ends early")
                 left -= len(data)
+                if on_raw is not None:
+                    on_raw(data)
             try:
                 out = inflater.decompress(data, CHUNK)
             except Exception as error:
