@@ -190,6 +190,12 @@ class Containers(Protocol):
     def wait(self, container: str) -> int:
         """Wait for its end; return its exit code."""
 
+    def attach(self, container: str) -> Iterator[LogChunk]:
+        """What it writes from now on, until it ends; attached when this returns.
+
+        Attached before the start it misses nothing.
+        """
+
     def logs(
         self, container: str, *, follow: bool = False, tail: int | None = None
     ) -> Iterator[LogChunk]:

@@ -1,0 +1,267 @@
+"""From a specification to a container that answers: start it, keep its output, wait, stop it.
+
+Rules: ready means what the image's health check says; without one, that a published TCP port is
+listened on; with neither, that it runs. The health check is also run by us, because engines run
+it first after its whole interval (30 s by default). A container that ends well before it is ready
+has simply done its work. Everything here works on any engine.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from dockyard.engine.api import StartError
+from dockyard.engine.refusals import explain_exit
+from dockyard.errors import EngineError
+from dockyard.progress import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dockyard.engine.api import ContainerState, Engine, LogChunk, Port
+    from dockyard.engine.spec import ContainerSpec
+
+TAIL = 20
+"""Lines of a failed container's output in its error."""
+
+_LAST_WORDS = 2.0  # Seconds for output that is still on its way when a container has ended.
+_PROXY_ANSWER = 0.15  # Seconds in which a proxy in front of a deaf port hangs up.
+
+
+class Output:
+    """What a container writes: passed on as it comes, its last lines kept."""
+
+    def __init__(
+        self, chunks: Iterator[LogChunk], write: Callable[[LogChunk], None] | None = None
+    ) -> None:
+        self._chunks = chunks
+        self._write = write
+        self._lines: deque[bytes] = deque(maxlen=TAIL)
+        self._open: dict[str, bytes] = {}
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._pump, daemon=True, name="container-output")
+        self._thread.start()
+
+    def tail(self) -> tuple[str, ...]:
+        """The last lines of both streams, in the order in which they were finished."""
+        lines = [*self._lines, *(rest for rest in self._open.values() if rest)]
+        return tuple(line.decode("utf-8", "replace").rstrip("\r") for line in lines[-TAIL:])
+
+    def finish(self, seconds: float | None = _LAST_WORDS) -> None:
+        """Wait until everything written has been passed on."""
+        self._thread.join(seconds)
+
+    def _pump(self) -> None:
+        try:
+            for chunk in self._chunks:
+                if self._write is not None:
+                    self._write(chunk)
+                *lines, rest = (self._open.get(chunk.stream, b"") + chunk.data).split(b"\n")
+                self._lines.extend(lines)
+                # A progress bar is one line without end; its newest part is what counts.
+                self._open[chunk.stream] = rest[-4096:]
+        except (EngineError, OSError) as error:
+            self.failure = error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A container that was started here; started is a monotonic time in seconds."""
+
+    engine: Engine
+    id: str
+    name: str
+    output: Output
+    started: float
+    grace: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """How a container became ready, after how many seconds; urls: where it answers.
+
+    "ended": it did its work and exited with code 0.
+    """
+
+    how: Literal["healthy", "listening", "running", "ended"]
+    seconds: float
+    urls: tuple[str, ...] = ()
+
+
+def launch(
+    engine: Engine,
+    spec: ContainerSpec,
+    *,
+    write: Callable[[LogChunk], None] | None = None,
+    reporter: Reporter = SILENT,
+) -> Running:
+    """Create and start a container; its output goes to `write` from the first byte on.
+
+    One that can't be started is removed again.
+    """
+    container = engine.create(spec, reporter=reporter)
+    try:
+        # Attached before it starts: with --rm a quick death would take its last words along.
+        output = Output(engine.attach(container), write)
+        started = time.monotonic()
+        engine.start(container)
+        state = engine.container(container)
+    except BaseException:
+        engine.remove(container, force=True)
+        raise
+    return Running(
+        engine=engine,
+        id=container,
+        name=spec.name or (state.name if state is not None else container[:12]),
+        output=output,
+        started=started,
+        grace=spec.grace,
+    )
+
+
+def wait_ready(running: Running, *, timeout: float | None = None) -> Readiness:
+    """Wait until it is ready; raises StartError when it ends badly, is unhealthy or too slow."""
+    engine, pause = running.engine, 0.02
+    while True:
+        state = engine.container(running.id)
+        seconds = time.monotonic() - running.started
+        if state is None or state.ended:
+            if state is not None and state.exit_code == 0:
+                return Readiness(how="ended", seconds=seconds)
+            raise _died(running, state)
+        how = _readiness(engine, state)
+        if how is not None:
+            return Readiness(
+                how=how,
+                seconds=time.monotonic() - running.started,
+                urls=urls(state.ports, engine.info.address),
+            )
+        if state.health == "unhealthy":
+            raise _failed(running, "is unhealthy", state.health_output)
+        if timeout is not None and seconds > timeout:
+            raise _failed(running, f"wasn't ready after {timeout:g} s", state.health_output)
+        time.sleep(pause)
+        pause = min(pause * 1.4, 0.5)
+
+
+def stop(running: Running, signal: str = "SIGTERM") -> int | None:
+    """Pass a signal on, kill the container after its grace time; return its exit code.
+
+    Called again (a second Ctrl-C interrupts the first call) with "SIGKILL" it doesn't wait.
+    """
+    engine = running.engine
+    deadline = time.monotonic() + running.grace
+    # Refused when it has just ended by itself, which is what was wanted.
+    with suppress(EngineError):
+        engine.kill(running.id, signal)
+    while (state := engine.container(running.id)) is not None and not state.ended:
+        if time.monotonic() > deadline:
+            engine.stop(running.id, grace=0)
+        time.sleep(0.05)
+    running.output.finish()
+    return None if state is None else state.exit_code
+
+
+def urls(ports: tuple[Port, ...], address: str | None) -> tuple[str, ...]:
+    """Where the published TCP ports are reached from here."""
+    found = []
+    for port in ports:
+        if port.protocol == "tcp" and port.host and (host := _reachable(port, address)):
+            bracketed = f"[{host}]" if ":" in host else host
+            found.append(f"http://{bracketed}:{port.host}")
+    return tuple(dict.fromkeys(found))
+
+
+def _readiness(
+    engine: Engine, state: ContainerState
+) -> Literal["healthy", "listening", "running"] | None:
+    if state.status != "running":
+        return None
+    if state.health == "healthy":
+        return "healthy"
+    if state.health == "starting":
+        try:
+            return "healthy" if engine.probe(state.id) else None
+        except EngineError:
+            return None  # It ended meanwhile; the next look at its state says how.
+    if state.health == "unhealthy":
+        return None
+    address = engine.info.address
+    targets = [
+        (host, port.host)
+        for port in state.ports
+        if port.protocol == "tcp" and port.host and (host := _reachable(port, address))
+    ]
+    if not targets:
+        return "running"
+    return "listening" if any(_listens(host, port) for host, port in targets) else None
+
+
+def _reachable(port: Port, address: str | None) -> str | None:
+    """The host name for a published port, None when only the engine's own machine reaches it."""
+    if address is None:
+        return None
+    local = address in ("127.0.0.1", "::1")
+    if port.host_ip in ("", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return address
+    if port.host_ip.startswith("127.") or port.host_ip == "::1":
+        return port.host_ip if local else None
+    return port.host_ip
+
+
+def _listens(host: str, port: int) -> bool:
+    """Whether someone behind the port answers.
+
+    An engine's proxy accepts for a port on which nobody listens yet, and then hangs up.
+    """
+    try:
+        with socket.create_connection((host, port), timeout=2) as connection:
+            connection.settimeout(_PROXY_ANSWER)
+            return connection.recv(1) != b""
+    except TimeoutError:
+        return True  # It waits for us to speak first, as HTTP servers do.
+    except OSError:
+        return False
+
+
+def _died(running: Running, state: ContainerState | None) -> StartError:
+    running.output.finish()
+    tail = running.output.tail()
+    if state is None:
+        what, hint = "stopped and was removed", ""
+    else:
+        what, hint = explain_exit(
+            state.exit_code,
+            tail,
+            oom_killed=state.oom_killed,
+            architecture=running.engine.info.architecture,
+        )
+    return StartError(
+        f"the container {running.name} {what} before it was ready",
+        hint=_with_tail(hint, tail),
+        container_exit_code=None if state is None else state.exit_code,
+        log_tail=tail,
+    )
+
+
+def _failed(running: Running, what: str, health_output: str) -> StartError:
+    tail = running.output.tail()
+    checked = f"Its health check said: {health_output[-500:]}" if health_output else ""
+    return StartError(
+        f"the container {running.name} {what}", hint=_with_tail(checked, tail), log_tail=tail
+    )
+
+
+def _with_tail(hint: str, tail: tuple[str, ...]) -> str | None:
+    lines = [hint] if hint else []
+    if tail:
+        lines += ["Its last lines:", *(f"  {line}" for line in tail)]
+    else:
+        lines.append("It wrote nothing.")
+    return "\n".join(lines)

@@ -1,0 +1,178 @@
+"""What an engine's refusals mean: its own words in, one EngineError with the next step out.
+
+Rules: data, not code: the first pattern that is found in the message wins. The messages are those
+of Docker 20.10 to 28 and of Podman 4 and 5; an unknown one is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dockyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Docker's words, for the engine in memory.
+GPUS_MISSING = 'could not select device driver "" with capabilities: [[gpu]]'
+PORT_TAKEN = "Bind for {} failed: port is already allocated"
+NAME_TAKEN = 'Conflict. The container name "/{}" is already in use by container "{}".'
+STILL_RUNNING = "You cannot remove a running container {}. Stop the container first."
+NOT_RUNNING = "Cannot kill container: {0}: Container {0} is not running"
+NO_CONTAINER = "No such container: {}"
+NO_IMAGE = "No such image: {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meaning:
+    """what and hint may name the pattern's groups."""
+
+    pattern: str
+    what: str
+    hint: str
+
+
+_MEANINGS = (
+    _Meaning(
+        pattern=r"could not select device driver .*gpu|unknown runtime.*nvidia"
+        r"|nvidia-container-runtime.*not found|nvidia-container-cli: initialization error"
+        r"|unresolvable CDI devices (?P<device>nvidia\S*)",
+        what="this engine can't hand GPUs to containers",
+        hint="Install the NVIDIA driver and the NVIDIA Container Toolkit on the engine's machine, "
+        "run `nvidia-ctk runtime configure --runtime=docker` and restart the engine; or run "
+        "without --gpus.",
+    ),
+    _Meaning(
+        pattern=r"(?:Bind for (?P<bind>\S+) failed: port is already allocated"
+        r"|(?:listen|bind)\w* (?:tcp|udp|sctp)[46]? (?P<listen>\S+): bind: address already in use"
+        r"|failed to bind host port (?:for )?(?P<host>\S+?):?(?:/tcp|/udp)?(?:: | )?.*"
+        r"address already in use"
+        r"|address already in use)",
+        what="the port {bind}{listen}{host} is taken on this machine",
+        hint="Stop what listens there, or publish another port: -p 8081:8080.",
+    ),
+    _Meaning(
+        pattern=r"ports? are not available|rootlessport cannot expose privileged port (?P<port>\d+)"
+        r"|bind: permission denied",
+        what="the port {port} can't be published",
+        hint="Ports below 1024 need a privileged engine; publish another: -p 8080:80.",
+    ),
+    _Meaning(
+        pattern=r'container name "?/?(?P<name>[^"\s]+)"? is already in use',
+        what="a container named {name} exists already",
+        hint="Choose another --name, or remove it: docker rm -f {name}",
+    ),
+    _Meaning(
+        pattern=r"(?:No such image|image not known|unable to find a name and tag match for)"
+        r":? ?(?P<image>[^\s\"]*)",
+        what="the engine has no image {image}",
+        hint="Build it with `dockyard build`, or get it with `docker pull {image}`.",
+    ),
+    _Meaning(
+        pattern=r"no such container:? ?(?P<name>\S*)|no container with name or ID \"?(?P<id>\w+)",
+        what="there is no container {name}{id}",
+        hint="List those there are: docker ps -a",
+    ),
+    _Meaning(
+        pattern=r"cannot remove (?:a running )?container \"?(?P<name>\S+?)\"?[.: ]",
+        what="the container {name} is running",
+        hint="Stop it first: docker stop {name}",
+    ),
+    _Meaning(
+        pattern=r"container \"?(?P<name>\S+?)\"? is not running|can only kill running containers",
+        what="the container {name} isn't running",
+        hint="Start it first: docker start {name}",
+    ),
+    _Meaning(
+        pattern=r"bind source path does not exist: (?P<path>.+?)\"?$"
+        r"|statfs (?P<stat>\S+): no such file or directory",
+        what="the folder to mount doesn't exist: {path}{stat}",
+        hint="Make it first: mkdir -p {path}{stat}",
+    ),
+    _Meaning(
+        pattern=r"exec(?:: | )\"?(?P<command>[^\":]+)\"?:? .*(?:executable file not found|"
+        r"no such file or directory)|executable file [`'\"]?(?P<other>[^`'\"]+)[`'\"]? not found",
+        what="the image has no command {command}{other}",
+        hint="Check the start command; paths are those in the image.",
+    ),
+    _Meaning(
+        pattern=r"exec format error",
+        what="the image's programs are for another kind of processor",
+        hint="Build it for this one: dockyard build --platform.",
+    ),
+    _Meaning(
+        pattern=r"container-init binary not found|init binary",
+        what="this engine has no init program for containers",
+        hint="Install Podman's catatonit, or give --no-init.",
+    ),
+    _Meaning(
+        pattern=r"no space left on device",
+        what="the engine's disk is full",
+        hint="Make room there: docker system df shows what could go, docker system prune removes.",
+    ),
+    _Meaning(
+        pattern=r"Minimum memory limit allowed is (?P<least>\S+)",
+        what="the memory limit is too small: the least is {least}",
+        hint="Give --memory more.",
+    ),
+    _Meaning(
+        pattern=r"range of CPUs is from (?P<range>.+?), as there are only",
+        what="the CPU limit is out of range: {range}",
+        hint="Give --cpus less.",
+    ),
+    _Meaning(
+        pattern=r"unable to find user (?P<user>\S+?):|no matching entries in passwd file",
+        what="the image has no user {user}",
+        hint="Give --user a number, or a name from the image's /etc/passwd.",
+    ),
+    _Meaning(
+        pattern=r"network (?P<network>\S+) not found",
+        what="the engine has no network {network}",
+        hint="Make it first: docker network create {network}",
+    ),
+)
+
+
+def explain(message: str, *, where: str | None = None) -> EngineError:
+    """The error that an engine's message means; `where` is the container, image or engine."""
+    for meaning in _MEANINGS:
+        match = re.search(meaning.pattern, message, re.IGNORECASE | re.DOTALL)
+        if match is not None:
+            groups = {name: value or "" for name, value in match.groupdict().items()}
+            what = " ".join(meaning.what.format(**groups).split())
+            return EngineError(what, where=where, hint=meaning.hint.format(**groups))
+    return EngineError(f"the engine refuses: {_first_line(message)}", where=where)
+
+
+def explain_exit(
+    exit_code: int | None, log_tail: Sequence[str], *, oom_killed: bool = False, architecture: str
+) -> tuple[str, str]:
+    """Why a container ended before it was ready: a sentence's second half, and the hint or ""."""
+    text = "\n".join(log_tail)
+    if oom_killed:
+        return "was killed for using more memory than its limit", "Give --memory more, or none."
+    if re.search(r"exec format error", text, re.IGNORECASE):
+        return (
+            f"couldn't start: its programs aren't for this processor ({architecture})",
+            f"Build it for this one: dockyard build --platform linux/{architecture}",
+        )
+    if exit_code == 127 and (found := re.search(r"exec (\S+) failed: No such file", text)):
+        return (
+            f"couldn't start: the image has no command {found[1]}",
+            "Check the start command; paths are those in the image.",
+        )
+    if exit_code == 126 and (found := re.search(r"exec (\S+) failed: Permission denied", text)):
+        return f"couldn't start: {found[1]} isn't executable", "Check the file's mode."
+    if exit_code == 137:
+        return (
+            "was killed (exit code 137)",
+            "It may have run out of memory: see the kernel's log on the engine's machine.",
+        )
+    return f"stopped with exit code {exit_code}", ""
+
+
+def _first_line(message: str) -> str:
+    line = next((line.strip() for line in message.splitlines() if line.strip()), "no reason given")
+    return line.rstrip(".")[:500]
