@@ -6,8 +6,8 @@ Rules:
   shipped `__pycache__` folders are dropped, because their timestamps can't be right in an image;
   and what pip doesn't look at is refused: hashes that RECORD contradicts, links, devices, paths
   that layers reserve, files that would replace the venv's own.
-- Nothing is unpacked: an entry points at its stream in the wheel. Only files that installation makes or
-  changes (scripts, the metadata it adds) are held in memory.
+- Nothing is unpacked: an entry points at its stream in the wheel. Only files that installation
+  makes or changes (scripts, the metadata it adds) are held in memory.
 - Where a wheel puts two files at one path, the later scheme wins, in pip's order: the root,
   the `.data` schemes, scripts, generated files.
 """

@@ -1,7 +1,7 @@
 """What a wheel says of itself: its `.dist-info` folder, WHEEL and METADATA.
 
-Rules: there is exactly one `.dist-info` folder; its name, the file's name and METADATA agree on project
-and version; a Wheel-Version above 1 is refused, as the specification asks of installers.
+Rules: there is exactly one `.dist-info` folder; its name, the file's name and METADATA agree on
+project and version; a Wheel-Version above 1 is refused, as the specification asks of installers.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def read_metadata(wheel: WheelFile, members: Mapping[str, Member]) -> WheelMetad
         raise WheelError(f"METADATA is wrong: {error}", where=where, hint=_HINT) from error
     if not agree:
         raise WheelError(
-            f"METADATA says {name} {version}, its folder is {folder}: they don't match the file's name",
+            f"METADATA ({name} {version}), {folder} and the file's name don't agree",
             where=where,
             hint=_HINT,
         )

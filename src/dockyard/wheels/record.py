@@ -5,7 +5,7 @@ Rules:
   A wrong hash is an error; pip doesn't look. A file it doesn't list is installed as pip does, and
   named in the result (the wheel as a whole is held by the lock's hash).
 - In the tree its rows are the wheel's own with the installed paths, then the generated files,
-  then what wasn't listed; sorted as text, written by csv with its CRLF lines: pip's file, byte for byte.
+  then what wasn't listed; sorted as text, written by csv with its CRLF lines: pip's very bytes.
 """
 
 from __future__ import annotations

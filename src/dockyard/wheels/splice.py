@@ -276,7 +276,7 @@ def _parse_directory(directory: bytes, count: int, wheel: str) -> list[_Header]:
 def _zip64_values(
     extra: bytes, values: tuple[int, int, int, int], name: str, wheel: str
 ) -> tuple[int, int, int, int]:
-    """Return size, compressed size, offset and disk, the ones that overflow from field 1 (4.5.3)."""
+    """Return size, compressed size, offset and disk, from field 1 where they overflow (4.5.3)."""
     unset = (_LARGE, _LARGE, _LARGE, _SMALL)
     if not any(value == limit for value, limit in zip(values, unset, strict=True)):
         return values

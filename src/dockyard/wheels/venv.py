@@ -2,8 +2,8 @@
 
 Rules:
 - It is a real venv, as `python -m venv --without-pip` makes it (PEP 405): the interpreter finds
-  `pyvenv.cfg` beside its folder, so `sys.prefix`, `site-packages` and `.pth` files behave as everywhere,
-  also with Debian's python3.X, whose own default scheme would look in /usr/local.
+  `pyvenv.cfg` beside its folder, so `sys.prefix`, `site-packages` and `.pth` files behave as
+  everywhere, also with Debian's python3.X, whose own default scheme would look in /usr/local.
 - No activate scripts: they only prepend `bin` to PATH for a person's shell, which the image's
   configuration does for every process.
 - The path is the same in every image, so that scripts and layers are too.
