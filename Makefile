@@ -15,17 +15,17 @@ demo:  ## Build an image of a digit reader without Docker, run it in Docker, ask
 
 .PHONY: test
 test:  ## Run the tests, with a container engine where there can be one.
-	@scripts/venv
+	@scripts/venv dev
 	@scripts/with-docker scripts/test $(PYTEST)
 
 .PHONY: check
 check:  ## Check style, formatting and types.
-	@scripts/venv
+	@scripts/venv dev
 	@scripts/check
 
 .PHONY: bench
 bench:  ## Measure Dockyard against Dockerfiles; takes long and needs Docker.
-	@scripts/venv
+	@scripts/venv dev
 	@scripts/with-docker .venv/bin/python bench/build
 
 .PHONY: clean
