@@ -243,13 +243,21 @@ def image_name(value: object) -> str:
         raise ValueError(f"{first!r} is no registry")
     for part in (rest if has_domain else name).split("/"):
         if not _COMPONENT.fullmatch(part):
-            lower = part.lower() if _COMPONENT.fullmatch(part.lower()) else None
-            hint = f"; {lower!r} would do" if lower else ""
+            lower = name.lower()
+            hint = f"; {lower!r} would do" if lower != name and _names_image(lower) else ""
             raise ValueError(
                 f"{shown(value)} is no image name: lower-case letters, digits and . _ - between "
                 f"them{hint}"
             )
     return name
+
+
+def _names_image(name: str) -> bool:
+    try:
+        image_name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def tag(value: object) -> str:
