@@ -82,13 +82,13 @@ def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def test_label() -> str:
-    """ "name=value": put it on every image and container; they are removed when the session ends."""
+def session_label() -> str:
+    """A label, "name=value"; what has it in the engine is removed when the session ends."""
     return f"{TEST_LABEL}={secrets.token_hex(8)}"
 
 
 @pytest.fixture(scope="session")
-def docker_engine(test_label: str) -> Iterator[DockerEngine]:
+def docker_engine(session_label: str) -> Iterator[DockerEngine]:
     """The engine that answers; afterwards what has the session's label is removed."""
     if reason := why_no_engine():
         pytest.skip(reason)
@@ -96,9 +96,9 @@ def docker_engine(test_label: str) -> Iterator[DockerEngine]:
 
     engine = find_engine()
     yield engine
-    for state in engine.containers(label=test_label):
+    for state in engine.containers(label=session_label):
         engine.remove(state.id, force=True)
-    name, _, value = test_label.partition("=")
+    name, _, value = session_label.partition("=")
     for image in engine.images():
         if image.labels.get(name) == value:
             engine.remove_image(image.id, force=True)

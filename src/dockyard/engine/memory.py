@@ -56,6 +56,8 @@ class _Container:
     status: Literal["created", "running", "exited"] = "created"
     exit_code: int | None = None
     health: Literal["none", "starting", "healthy", "unhealthy"] = "none"
+    started: float = 0.0
+    files: dict[str, str] = field(default_factory=dict)
     output: list[LogChunk] = field(default_factory=list)
     ports: tuple[Port, ...] = ()
     sockets: dict[int, socket.socket] = field(default_factory=dict)
@@ -63,12 +65,13 @@ class _Container:
 
 
 class Process:
-    """What a program sees of its container."""
+    """What a program sees of its container; files are shared with the health check."""
 
     def __init__(self, container: _Container, changed: threading.Condition) -> None:
         self._container = container
         self._changed = changed
         self._ignored: frozenset[int] = frozenset()
+        self.files = container.files
         config = container.image.config
         listed = dict(item.partition("=")[::2] for item in config.get("Env") or ())
         self.environment: Mapping[str, str] = {**listed, **container.spec.environment}
@@ -144,8 +147,11 @@ class MemoryEngine:
 
     def load(self, chunks: Iterable[bytes | memoryview]) -> tuple[str, ...]:
         """Load a docker-archive tar, streamed; every layer's diff ID is checked."""
+        file = _Reader(chunks)
         try:
-            images = list(_read_archive(_Reader(chunks), self.known_layers()))
+            images = list(_read_archive(file, self.known_layers()))
+            while file.read(1 << 20):
+                pass  # What follows the archive's end is sent all the same.
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, KeyError, ValueError) as error:
             raise EngineError(
                 f"the engine can't load the image: {error}", where=str(self.info)
@@ -231,7 +237,7 @@ class MemoryEngine:
             _open_ports(found)
             checked = (found.image.config.get("Healthcheck") or {}).get("Test")
             found.health = "starting" if checked and checked != ["NONE"] else "none"
-            found.status, found.exit_code = "running", None
+            found.status, found.exit_code, found.started = "running", None, time.monotonic()
             found.pending.clear()
         # A daemon: a program that ignores every signal must not keep Python from ending.
         threading.Thread(target=self._run, args=(found,), daemon=True, name=found.name).start()
@@ -335,7 +341,16 @@ class MemoryEngine:
                 raise refusals.explain(refusals.NOT_RUNNING.format(container), where=container)
             process = Process(found, self._changed)
         program = self._programs.get(test[0].split()[0])
-        return program is not None and program(process) == 0
+        well = program is not None and program(process) == 0
+        # The engine's own rounds of the check: it fails for good after all its retries.
+        rounds = (check.get("Interval") or 30e9) * (check.get("Retries") or 3)
+        patience = ((check.get("StartPeriod") or 0) + rounds) / 1e9
+        with self._changed:
+            if well:
+                found.health = "healthy"
+            elif time.monotonic() - found.started > patience:
+                found.health = "unhealthy"
+        return well
 
     def remove(self, container: str, *, force: bool = False) -> None:
         """Remove it; absent ones are no error."""
@@ -365,6 +380,9 @@ class MemoryEngine:
                 code = program(process)
             except _Killed as killed:
                 code = 128 + int(killed.args[0])
+            except OSError:
+                # Its sockets were closed when it was killed; otherwise it has crashed.
+                code = 1
         with self._changed:
             self._end(container, code)
 

@@ -153,16 +153,19 @@ def wait_ready(running: Running, *, timeout: float | None = None) -> Readiness:
 def stop(running: Running, signal: str = "SIGTERM") -> int | None:
     """Pass a signal on, kill the container after its grace time; return its exit code.
 
+    A shell that waits for its child heeds no SIGINT; so SIGTERM follows at half time.
     Called again (a second Ctrl-C interrupts the first call) with "SIGKILL" it doesn't wait.
     """
     engine = running.engine
     deadline = time.monotonic() + running.grace
+    signals = deque([(deadline - running.grace / 2, "SIGTERM"), (deadline, "SIGKILL")])
     # Refused when it has just ended by itself, which is what was wanted.
     with suppress(EngineError):
         engine.kill(running.id, signal)
     while (state := engine.container(running.id)) is not None and not state.ended:
-        if time.monotonic() > deadline:
-            engine.stop(running.id, grace=0)
+        if signals and time.monotonic() > signals[0][0]:
+            with suppress(EngineError):
+                engine.kill(running.id, signals.popleft()[1])
         time.sleep(0.05)
     running.output.finish()
     return None if state is None else state.exit_code
@@ -236,11 +239,14 @@ def _died(running: Running, state: ContainerState | None) -> StartError:
     if state is None:
         what, hint = "stopped and was removed", ""
     else:
+        image = running.engine.image(state.image)
+        architecture = running.engine.info.architecture
         what, hint = explain_exit(
             state.exit_code,
             tail,
             oom_killed=state.oom_killed,
-            architecture=running.engine.info.architecture,
+            architecture=architecture,
+            foreign=image is not None and image.architecture != architecture,
         )
     return StartError(
         f"the container {running.name} {what} before it was ready",

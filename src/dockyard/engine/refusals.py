@@ -147,13 +147,22 @@ def explain(message: str, *, where: str | None = None) -> EngineError:
 
 
 def explain_exit(
-    exit_code: int | None, log_tail: Sequence[str], *, oom_killed: bool = False, architecture: str
+    exit_code: int | None,
+    log_tail: Sequence[str],
+    *,
+    oom_killed: bool = False,
+    architecture: str,
+    foreign: bool = False,
 ) -> tuple[str, str]:
-    """Why a container ended before it was ready: a sentence's second half, and the hint or ""."""
+    """Why a container ended before it was ready: a sentence's second half, and the hint or "".
+
+    architecture: the engine's; foreign: whether the image is for another.
+    """
     text = "\n".join(log_tail)
     if oom_killed:
         return "was killed for using more memory than its limit", "Give --memory more, or none."
-    if re.search(r"exec format error", text, re.IGNORECASE):
+    # Without a shell to fall back on, exec of a foreign program fails with "No such file" (127).
+    if (foreign and exit_code in (126, 127)) or re.search(r"exec format error", text, re.I):
         return (
             f"couldn't start: its programs aren't for this processor ({architecture})",
             f"Build it for this one: dockyard build --platform linux/{architecture}",
