@@ -27,7 +27,7 @@ def member(data: bytes | bytearray | memoryview) -> bytes:
 
 
 def trailer(crc32: int, size: int) -> bytes:
-    """What closes a member that inflates to `size` bytes with this CRC-32 (2.3.1: size mod 2^32)."""
+    """What closes a member of `size` bytes with this CRC-32 (2.3.1: the size is mod 2^32)."""
     return crc32.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
 
 

@@ -23,7 +23,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Parse "linux/amd64", "arm64", "aarch64"…; raises ImageError for others than Linux's two."""
+        """Parse "linux/amd64", "arm64", "aarch64"…; raises ImageError for any other."""
         os, slash, architecture = text.strip().lower().partition("/")
         if not slash:
             os, architecture = "linux", os

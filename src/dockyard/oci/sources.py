@@ -31,6 +31,7 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._open: dict[Path, int] = {}
+        self._latest: tuple[Path | None, int] = (None, -1)
 
     def __enter__(self) -> OpenFiles:
         return self
@@ -57,11 +58,10 @@ class OpenFiles:
         return self._pread(source.path, source.offset, source.size)
 
     def _pread(self, path: Path, offset: int, size: int) -> bytes:
-        handle = self._open.get(path)
-        if handle is None:
-            if len(self._open) >= _OPEN:
-                os.close(self._open.pop(next(iter(self._open))))
-            handle = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        latest, handle = self._latest
+        if path is not latest:  # hashing a Path costs more than reading the file
+            handle = self._handle(path)
+            self._latest = (path, handle)
         data = os.pread(handle, size, offset)
         if len(data) != size:
             raise FileTreeError(
@@ -70,6 +70,14 @@ class OpenFiles:
                 hint="The file is damaged; remove it and fetch it again.",
             )
         return data
+
+    def _handle(self, path: Path) -> int:
+        handle = self._open.get(path)
+        if handle is None:
+            if len(self._open) >= _OPEN:
+                os.close(self._open.pop(next(iter(self._open))))
+            handle = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return handle
 
 
 def compresses(source: SliceSource) -> bool:

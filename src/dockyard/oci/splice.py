@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dockyard.files import FileEntry
     from dockyard.oci.recipe import RecipeBuilder
 
-SPLICE_FROM = 4096  # compressed bytes; below, a member of its own costs more than it saves
+SPLICE_FROM = 2048  # compressed bytes; below, a member of its own costs more than it saves
 STORE_FROM = 1 << 20
 
 
@@ -120,8 +120,8 @@ class Packer:
         with contextlib.ExitStack() as stack:
             self._tar_lane: Lane[bytes] = stack.enter_context(Lane("tar", self.diff_id.update))
             self._file_lane: Lane[_FileHash] = stack.enter_context(Lane("files", _hash_file))
-            self._out_lane: Lane[tuple[Callable[..., None], tuple[Any, ...]]] = (
-                stack.enter_context(Lane("compressed", lambda item: item[0](*item[1])))
+            self._out_lane: Lane[tuple[Callable[..., None], tuple[Any, ...]]] = stack.enter_context(
+                Lane("compressed", lambda item: item[0](*item[1]))
             )
             stack.enter_context(self._files)
             self._stack = stack.pop_all()
@@ -138,7 +138,7 @@ class Packer:
         self._stack.__exit__(*error)
 
     def add(self, entry: FileEntry) -> None:
-        """Append one entry; raises ImageError or FileTreeError naming it when its bytes are wrong."""
+        """Append one entry; raises ImageError or FileTreeError naming it if its bytes are wrong."""
         self._gather(tar.header(entry))
         if entry.kind != "file" or entry.source is None:
             return
@@ -178,7 +178,7 @@ class Packer:
         else:
             self._add_long(entry, source.chunks(), None)
 
-    def _add_small(self, entry: FileEntry, data: bytes, expected: bytes | None) -> None:
+    def _add_small(self, entry: FileEntry, data: bytes | bytearray, expected: bytes | None) -> None:
         if expected is not None and hashlib.sha256(data).digest() != expected:
             raise _wrong_hash(entry)
         self._gather(data)
@@ -194,9 +194,7 @@ class Packer:
         self._flush()
         name = self._archive(source.path)
         add = self._open_member(name, source.offset, source.compressed_size)
-        for data in self._checked(
-            entry, inflate(source, on_raw=add), source.sha256
-        ):
+        for data in self._checked(entry, inflate(source, on_raw=add), source.sha256):
             self._hash_tar(data)
         self._compressed(self._side.literal, gzip.trailer(source.crc32, source.size))
 
@@ -247,13 +245,16 @@ class Packer:
         if state is not None and expected is not None:
             self._file_lane.put(_FileHash(state, None, expected, entry), 0)
 
-    def _gather(self, data: bytes | memoryview) -> None:
-        self._gathered += data
-        while len(self._gathered) >= self._member_size:
-            with memoryview(self._gathered) as view:
-                data = bytes(view[: self._member_size])
-            del self._gathered[: self._member_size]
-            self._member(data)
+    def _gather(self, data: bytes | bytearray | memoryview) -> None:
+        gathered = self._gathered
+        gathered += data
+        if len(gathered) < self._member_size:
+            return
+        with memoryview(gathered) as view:
+            whole = len(view) - len(view) % self._member_size
+            for start in range(0, whole, self._member_size):
+                self._member(bytes(view[start : start + self._member_size]))
+        del gathered[:whole]
 
     def _flush(self) -> None:
         if self._gathered:

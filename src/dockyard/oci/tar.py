@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 MTIME = 315532800
-END = bytes(2 * BLOCK)  # POSIX pax "ustar Interchange Format": two blocks of zeros close the archive
+END = bytes(
+    2 * BLOCK
+)  # POSIX pax "ustar Interchange Format": two blocks of zeros close the archive
 
 _TYPES = {"file": b"0", "symlink": b"2", "directory": b"5"}
 _MAX_SIZE = 8**11  # eleven octal digits
-_HEADER = struct.Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 64s 8s 8s 155s 12x")
-_ID = b"0000000\0"
+# name mode uid+gid size mtime checksum type linkname magic+version uname gname devmajor+minor prefix
+_HEADER = struct.Struct("100s 8s 16s 12s 12s 8s c 100s 8s 64x 16s 155s 12x")
+_IDS = b"0000000\x000000000\0"
 _TIME = b"%011o\0" % MTIME
 _MAGIC = b"ustar\x0000"
 _SPACES = b" " * 8
@@ -38,6 +41,17 @@ def header(entry: FileEntry) -> bytes:
     """
     name = entry.path + "/" if entry.kind == "directory" else entry.path
     size = entry.size
+    if len(name) <= 100 and name.isascii() and not entry.target and size < _MAX_SIZE:
+        return _block(name.encode(), entry.mode & 0o7777, size, _TYPES[entry.kind])
+    return _long_header(entry, name, size)
+
+
+def padding(size: int) -> bytes:
+    """Return the zeros that fill the last block of a file of this size."""
+    return bytes(-size % BLOCK)
+
+
+def _long_header(entry: FileEntry, name: str, size: int) -> bytes:
     prefix = b""
     records: dict[str, str] = {}
     raw = _ascii(name)
@@ -61,11 +75,6 @@ def header(entry: FileEntry) -> bytes:
     return _pax(records, entry.path) + block if records else block
 
 
-def padding(size: int) -> bytes:
-    """Return the zeros that fill the last block of a file of this size."""
-    return bytes(-size % BLOCK)
-
-
 def _ascii(text: str) -> bytes | None:
     return text.encode("ascii") if text.isascii() else None
 
@@ -84,23 +93,19 @@ def _cut(name: bytes) -> int:
 def _block(
     name: bytes, mode: int, size: int, kind: bytes, target: bytes = b"", prefix: bytes = b""
 ) -> bytes:
-    fields = (
+    block = _HEADER.pack(
         name,
         b"%07o\0" % mode,
-        _ID,
-        _ID,
+        _IDS,
         b"%011o\0" % size,
         _TIME,
         _SPACES,
         kind,
         target,
         _MAGIC,
-        b"",
-        _ID,
-        _ID,
+        _IDS,
         prefix,
     )
-    block = _HEADER.pack(*fields)
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
