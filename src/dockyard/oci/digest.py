@@ -40,3 +40,8 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
+
+
+def matches(data: bytes | memoryview, digest: Digest) -> bool:
+    """Whether data has this digest."""
+    return hashlib.new(digest.algorithm, data).hexdigest() == digest.hex

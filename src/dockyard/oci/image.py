@@ -23,13 +23,14 @@ from dockyard.oci.descriptor import (
     OCI_MANIFEST,
     Descriptor,
 )
-from dockyard.oci.digest import Digest
-from dockyard.oci.manifest import Manifest
+from dockyard.oci.digest import Digest, matches
+from dockyard.oci.layer import Layer
+from dockyard.oci.manifest import MANIFEST_TYPES, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from dockyard.oci.layer import Layer
+    from dockyard.oci.layer import Blob
     from dockyard.oci.platform import Platform
 
 
@@ -134,6 +135,55 @@ class Image:
     def size(self) -> int:
         """Compressed bytes of all layers."""
         return sum(layer.descriptor.size for layer in self.layers)
+
+
+def read_image(
+    manifest_bytes: bytes,
+    config_bytes: bytes,
+    blob: Callable[[Descriptor], Blob],
+    *,
+    where: str,
+) -> Image:
+    """Make an image of documents that were read; `blob` gives each layer's bytes, lazily.
+
+    Raises ImageError naming `where` when the documents break the specification.
+    """
+    manifest = Manifest.from_bytes(manifest_bytes, where=where)
+    if manifest.media_type not in MANIFEST_TYPES:
+        raise ImageError(f"the manifest is of type {manifest.media_type!r}", where=where)
+    if len(config_bytes) != manifest.config.size or not matches(
+        config_bytes, manifest.config.digest
+    ):
+        raise ImageError("the configuration isn't the one that the manifest names", where=where)
+    config = ImageConfig.from_bytes(config_bytes, where=where)
+    if len(config.diff_ids) != len(manifest.layers):
+        raise ImageError(
+            f"the manifest has {len(manifest.layers)} layers, "
+            f"the configuration {len(config.diff_ids)}",
+            where=where,
+        )
+    sayings = [entry.created_by for entry in config.history if not entry.empty_layer]
+    if len(sayings) != len(manifest.layers):
+        sayings = [""] * len(manifest.layers)
+    return Image(
+        config=config,
+        layers=tuple(
+            Layer(
+                descriptor=descriptor,
+                diff_id=diff_id,
+                uncompressed_size=None,
+                blob=blob(descriptor),
+                created_by=saying,
+            )
+            for descriptor, diff_id, saying in zip(
+                manifest.layers, config.diff_ids, sayings, strict=True
+            )
+        ),
+        annotations=manifest.annotations,
+        family=manifest.media_type,
+        raw_manifest=manifest_bytes,
+        raw_config=config_bytes,
+    )
 
 
 def _in_family(descriptor: Descriptor, *, docker: bool) -> Descriptor:

@@ -96,11 +96,14 @@ class BytesBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One layer of an image: what it is, and its compressed bytes."""
+    """One layer of an image: what it is, and its compressed bytes.
+
+    uncompressed_size is the tar's, in bytes; None where nobody has counted them.
+    """
 
     descriptor: Descriptor
     diff_id: Digest
-    uncompressed_size: int
+    uncompressed_size: int | None
     blob: Blob
     created_by: str = ""
 

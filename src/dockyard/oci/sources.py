@@ -40,11 +40,11 @@ class OpenFiles:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def inflated(self, source: DeflatedSource) -> bytes:
+    def inflated(self, source: DeflatedSource) -> bytearray:
         """Return the file's bytes; raises FileTreeError when size or CRC-32 aren't as declared."""
         raw = self._pread(source.path, source.offset, source.compressed_size)
         try:
-            data: bytes = deflate.deflate_decompress(raw, source.size)
+            data: bytearray = deflate.deflate_decompress(raw, source.size)
         except deflate.DeflateError as error:
             raise _damaged(source, "doesn't inflate to its declared size") from error
         if len(data) != source.size:

@@ -26,7 +26,7 @@ END = bytes(
 
 _TYPES = {"file": b"0", "symlink": b"2", "directory": b"5"}
 _MAX_SIZE = 8**11  # eleven octal digits
-# name mode uid+gid size mtime checksum type linkname magic+version uname gname devmajor+minor prefix
+# name mode ids size mtime checksum type linkname magic (user, group: none) device prefix
 _HEADER = struct.Struct("100s 8s 16s 12s 12s 8s c 100s 8s 64x 16s 155s 12x")
 _IDS = b"0000000\x000000000\0"
 _TIME = b"%011o\0" % MTIME
