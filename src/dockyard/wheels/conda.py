@@ -41,18 +41,19 @@ _RENAMED = {
     "huggingface_hub": "huggingface-hub",
     "uvicorn-standard": "uvicorn[standard]",
 }
-_SAME = frozenset(
-    "absl-py accelerate aiohttp albumentations altair bokeh boto3 catboost certifi click cython "
-    "dask datasets diffusers einops evaluate fastapi filelock flask fsspec gensim gradio grpcio "
-    "gunicorn h5py httpx imageio jax jaxlib jinja2 joblib jsonschema keras librosa lightgbm "
-    "lightning lmdb lxml matplotlib mlflow networkx nltk numba numexpr numpy omegaconf onnx "
-    "onnxruntime openpyxl optuna orjson packaging pandas peft pillow plotly polars protobuf psutil "
-    "pyarrow pydantic pymongo python-dateutil python-dotenv pytz pyyaml redis regex requests rich "
-    "safetensors scikit-image scikit-learn scipy seaborn sentencepiece setuptools shapely six "
-    "soundfile spacy sqlalchemy statsmodels streamlit sympy tensorboard tensorflow threadpoolctl "
-    "tiktoken timm tokenizers toml torchaudio torchmetrics torchvision tornado tqdm transformers "
-    "typer typing-extensions typing_extensions uvicorn wandb xarray xgboost yarl zstandard".split()
-)
+_SAME_NAMES = """
+    absl-py accelerate aiohttp albumentations altair bokeh boto3 catboost certifi click cython
+    dask datasets diffusers einops evaluate fastapi filelock flask fsspec gensim gradio grpcio
+    gunicorn h5py httpx imageio jax jaxlib jinja2 joblib jsonschema keras librosa lightgbm
+    lightning lmdb lxml matplotlib mlflow networkx nltk numba numexpr numpy omegaconf onnx
+    onnxruntime openpyxl optuna orjson packaging pandas peft pillow plotly polars protobuf psutil
+    pyarrow pydantic pymongo python-dateutil python-dotenv pytz pyyaml redis regex requests rich
+    safetensors scikit-image scikit-learn scipy seaborn sentencepiece setuptools shapely six
+    soundfile spacy sqlalchemy statsmodels streamlit sympy tensorboard tensorflow threadpoolctl
+    tiktoken timm tokenizers toml torchaudio torchmetrics torchvision tornado tqdm transformers
+    typer typing-extensions typing_extensions uvicorn wandb xarray xgboost yarl zstandard
+"""
+_SAME = frozenset(_SAME_NAMES.split())
 # Part of the image anyway, or brought by the wheels themselves.
 _BROUGHT = {
     "pip": "the image needs no pip",
