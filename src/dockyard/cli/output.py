@@ -158,12 +158,18 @@ class BarReporter:
     @contextmanager
     def task(self, text: str, *, total: int | None = None) -> Iterator[Task]:
         """Yield a task with a bar, which goes away when the task ends."""
-        progress = self._started()
-        number = progress.add_task(text, total=total)
+        with self._lock:
+            progress = self._progress = self._progress or self._start()
+            number = progress.add_task(text, total=total)
         try:
             yield _BarTask(progress, number)
         finally:
-            progress.remove_task(number)
+            with self._lock:
+                progress.remove_task(number)
+                # Nothing may redraw the screen while a container writes to it.
+                if not progress.tasks and progress is self._progress:
+                    progress.stop()
+                    self._progress = None
 
     def note(self, text: str) -> None:
         """Print the line above the bars."""
@@ -183,23 +189,21 @@ class BarReporter:
                 self._progress.stop()
                 self._progress = None
 
-    def _started(self) -> Progress:
+    def _start(self) -> Progress:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
         from rich.progress import TransferSpeedColumn as Speed
 
-        with self._lock:
-            if self._progress is None:
-                self._progress = Progress(
-                    TextColumn("{task.description}", markup=False),
-                    BarColumn(bar_width=24),
-                    DownloadColumn(),
-                    Speed(),
-                    console=self._console,
-                    transient=True,
-                    refresh_per_second=8,
-                )
-                self._progress.start()
-            return self._progress
+        progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            Speed(),
+            console=self._console,
+            transient=True,
+            refresh_per_second=8,
+        )
+        progress.start()
+        return progress
 
 
 class _BarTask:

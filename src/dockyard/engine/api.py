@@ -130,19 +130,22 @@ class LogChunk:
 class StartError(EngineError):
     """A container ended or became unhealthy before it was ready.
 
-    container_exit_code: its exit code, None while it runs; log_tail: its last lines.
+    container_exit_code: its exit code, None while it runs; log_tail: its last lines; advice: the
+    hint without them.
     """
 
     def __init__(
         self,
         what: str,
         *,
-        where: str | None = None,
-        hint: str | None = None,
+        advice: str = "",
         container_exit_code: int | None = None,
         log_tail: Sequence[str] = (),
     ) -> None:
-        super().__init__(what, where=where, hint=hint)
+        lines = [advice] if advice else []
+        lines += ["Its last lines:", *(f"  {line}" for line in log_tail)] if log_tail else []
+        super().__init__(what, hint="\n".join(lines or ["It wrote nothing."]))
+        self.advice = advice or None
         self.container_exit_code = container_exit_code
         self.log_tail = tuple(log_tail)
 

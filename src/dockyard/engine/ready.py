@@ -250,7 +250,7 @@ def _died(running: Running, state: ContainerState | None) -> StartError:
         )
     return StartError(
         f"the container {running.name} {what} before it was ready",
-        hint=_with_tail(hint, tail),
+        advice=hint,
         container_exit_code=None if state is None else state.exit_code,
         log_tail=tail,
     )
@@ -259,15 +259,4 @@ def _died(running: Running, state: ContainerState | None) -> StartError:
 def _failed(running: Running, what: str, health_output: str) -> StartError:
     tail = running.output.tail()
     checked = f"Its health check said: {health_output[-500:]}" if health_output else ""
-    return StartError(
-        f"the container {running.name} {what}", hint=_with_tail(checked, tail), log_tail=tail
-    )
-
-
-def _with_tail(hint: str, tail: tuple[str, ...]) -> str | None:
-    lines = [hint] if hint else []
-    if tail:
-        lines += ["Its last lines:", *(f"  {line}" for line in tail)]
-    else:
-        lines.append("It wrote nothing.")
-    return "\n".join(lines)
+    return StartError(f"the container {running.name} {what}", advice=checked, log_tail=tail)
