@@ -16,14 +16,12 @@ import hashlib
 import os
 import platform
 import posixpath
-import subprocess
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from dockyard.build.worker import Worker, framed, program_text
 from dockyard.errors import BuildError
 from dockyard.files import FileEntry, SliceSource
 
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
 
     from dockyard.cache import Cache
     from dockyard.files import Source
+
+PROGRAM = "_compile.py"
 
 # Architecture as images name it: the kernel's name, Debian's multiarch triplet, loaders.
 _MACHINES = {
@@ -217,11 +217,6 @@ def compile_modules(
     return sorted(run.entries, key=lambda entry: entry.path)
 
 
-@lru_cache(maxsize=1)
-def _program() -> str:
-    return resources.files("dockyard.build").joinpath("_compile.py").read_text("utf-8")
-
-
 class _Run:
     """The units of one call, shared by its threads."""
 
@@ -239,15 +234,15 @@ class _Run:
         self.error: BaseException | None = None
         self._lock = threading.Lock()
         self._units = iter(units)
-        self._seed = hashlib.sha256(f"{base.identity()}\n{_program()}".encode()).digest()
+        self._seed = hashlib.sha256(f"{base.identity()}\n{program_text(PROGRAM)}".encode()).digest()
 
     def work(self) -> None:
-        worker: _Worker | None = None
+        worker: Worker | None = None
         try:
             for unit, key, source in self._todo():
                 if worker is None:
-                    worker = _Worker(self.base)
-                self._keep(unit, key, worker.compile(unit.path, source))
+                    worker = Worker(self.base, PROGRAM)
+                self._keep(unit, key, _compile(worker, unit.path, source))
         except BaseException as error:
             self.error = error
         finally:
@@ -288,64 +283,9 @@ class _Run:
         self.advance(1)
 
 
-class _Worker:
-    """One process that compiles, and what is said to it."""
-
-    def __init__(self, base: BasePython) -> None:
-        flags = ("-S", "-s", "-B", "-W", "ignore", "-c", _program())
-        try:
-            self._process = subprocess.Popen(
-                [*base.command, *flags],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=base.environment(),
-                cwd="/",
-                bufsize=0,
-            )
-        except OSError as error:
-            raise self._broken(str(error.strerror)) from error
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin: IO[bytes] = self._process.stdin
-        self._stdout: IO[bytes] = self._process.stdout
-
-    def compile(self, path: str, source: bytes) -> bytes:
-        """Return the pyc, or b"" when the source can't be compiled."""
-        name = f"/{path}".encode()
-        request = (
-            len(name).to_bytes(4, "big") + name + len(source).to_bytes(4, "big"),
-            source,
-        )
-        try:
-            for part in request:
-                view = memoryview(part)
-                while view:
-                    view = view[self._stdin.write(view) :]
-        except OSError as error:
-            raise self._broken("it ended early", path) from error
-        if self._read(1, path) != b"\0":
-            return b""
-        return self._read(int.from_bytes(self._read(4, path), "big"), path)
-
-    def _read(self, count: int, path: str) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            piece = self._stdout.read(count - len(data))
-            if not piece:
-                raise self._broken("it ended early", path)
-            data += piece
-        return bytes(data)
-
-    def close(self) -> None:
-        self._stdin.close()
-        self._stdout.close()
-        self._process.wait()
-
-    @staticmethod
-    def _broken(how: str, path: str | None = None) -> BuildError:
-        return BuildError(
-            f"the base's Python can't compile: {how}",
-            where=path,
-            hint='Set bytecode = "none" to build without bytecode.',
-        )
+def _compile(worker: Worker, path: str, source: bytes) -> bytes:
+    """Return the pyc, or b"" when the source can't be compiled."""
+    worker.send(*framed(f"/{path}".encode()), *framed(source))
+    if worker.receive(1) != b"\0":
+        return b""
+    return worker.receive(int.from_bytes(worker.receive(4), "big"))
