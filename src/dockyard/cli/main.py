@@ -51,6 +51,22 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; ends that click would give its own codes are given ours."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                # The shell's prompt must not follow the terminal's ^C on the same line.
+                print(file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # Python flushes stdout once more at exit; give it somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(BROKEN_PIPE) from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -87,21 +103,14 @@ def run_command_line(args: Sequence[str]) -> int:
     previous = _on_terminate(_terminate)
     try:
         result: Any = cli.main(list(args), prog_name="dockyard", standalone_mode=False)
-        sys.stdout.flush()
     except DockyardError as error:
         show_error(error)
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        # The shell's prompt must not follow the terminal's ^C on the same line.
-        print(file=sys.stderr)
+    except click.Abort:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     finally:

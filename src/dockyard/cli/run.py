@@ -263,10 +263,11 @@ def _run_detached(
     engine: Engine, spec: ContainerSpec, timeout: float, as_json: bool, reporter: Reporter
 ) -> int:
     from dockyard.engine.api import StartError
-    from dockyard.engine.ready import launch, wait_ready
+    from dockyard.engine.ready import prepare, start, wait_ready
 
-    running = launch(engine, spec, reporter=reporter)
+    running = prepare(engine, spec, reporter=reporter)
     try:
+        start(running)
         with reporter.task(f"waiting for {running.name}"):
             ready = wait_ready(running, timeout=timeout)
     except StartError as error:
@@ -311,10 +312,11 @@ def _run_attached(
     remove: bool,
     reporter: Reporter,
 ) -> int:
-    from dockyard.engine.ready import launch
+    from dockyard.engine.ready import prepare, start
 
-    running = launch(engine, spec, write=_write, reporter=reporter)
+    running = prepare(engine, spec, write=_write, reporter=reporter)
     try:
+        start(running)
         return _stay(running, timeout, reporter)
     except KeyboardInterrupt:
         return _stop_politely(running, "SIGINT", reporter)

@@ -70,16 +70,16 @@ class Output:
             self.failure = error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Running:
-    """A container that was started here; started is a monotonic time in seconds."""
+    """A container that was made here; started is a monotonic time in seconds."""
 
     engine: Engine
     id: str
     name: str
     output: Output
-    started: float
     grace: float
+    started: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,36 @@ class Readiness:
     urls: tuple[str, ...] = ()
 
 
+def prepare(
+    engine: Engine,
+    spec: ContainerSpec,
+    *,
+    write: Callable[[LogChunk], None] | None = None,
+    reporter: Reporter = SILENT,
+) -> Running:
+    """Make a container whose output goes to `write` from the first byte on; `start` starts it."""
+    container = engine.create(spec, reporter=reporter)
+    try:
+        state = engine.container(container)
+        # Attached before it starts: with --rm a quick death would take its last words along.
+        output = Output(engine.attach(container), write)
+    except BaseException:
+        engine.remove(container, force=True)
+        raise
+    name = state.name if state is not None else container[:12]
+    return Running(engine=engine, id=container, name=name, output=output, grace=spec.grace)
+
+
+def start(running: Running) -> None:
+    """Start it; one that the engine can't start is removed again."""
+    running.started = time.monotonic()
+    try:
+        running.engine.start(running.id)
+    except EngineError:
+        running.engine.remove(running.id, force=True)
+        raise
+
+
 def launch(
     engine: Engine,
     spec: ContainerSpec,
@@ -101,28 +131,10 @@ def launch(
     write: Callable[[LogChunk], None] | None = None,
     reporter: Reporter = SILENT,
 ) -> Running:
-    """Create and start a container; its output goes to `write` from the first byte on.
-
-    One that can't be started is removed again.
-    """
-    container = engine.create(spec, reporter=reporter)
-    try:
-        # Attached before it starts: with --rm a quick death would take its last words along.
-        output = Output(engine.attach(container), write)
-        started = time.monotonic()
-        engine.start(container)
-        state = engine.container(container)
-    except BaseException:
-        engine.remove(container, force=True)
-        raise
-    return Running(
-        engine=engine,
-        id=container,
-        name=spec.name or (state.name if state is not None else container[:12]),
-        output=output,
-        started=started,
-        grace=spec.grace,
-    )
+    """Make and start a container: `prepare` and `start` in one."""
+    running = prepare(engine, spec, write=write, reporter=reporter)
+    start(running)
+    return running
 
 
 def wait_ready(running: Running, *, timeout: float | None = None) -> Readiness:
@@ -162,7 +174,9 @@ def stop(running: Running, signal: str = "SIGTERM") -> int | None:
     # Refused when it has just ended by itself, which is what was wanted.
     with suppress(EngineError):
         engine.kill(running.id, signal)
-    while (state := engine.container(running.id)) is not None and not state.ended:
+    while (state := engine.container(running.id)) is not None:
+        if state.ended or state.status == "created":
+            break
         if signals and time.monotonic() > signals[0][0]:
             with suppress(EngineError):
                 engine.kill(running.id, signals.popleft()[1])
