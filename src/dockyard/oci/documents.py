@@ -1,7 +1,7 @@
 """JSON documents of the image spec: one canonical way to write them, one strict way to read them.
 
 Rules: keys sorted, no spaces, UTF-8, no final newline; so equal documents have equal digests.
-Reading refuses what isn't a JSON object, duplicate keys and documents over MAX_SIZE.
+Reading refuses what isn't JSON, duplicate keys and documents over MAX_SIZE.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ def canonical(value: Any) -> bytes:
 
 def parse(data: bytes | memoryview, *, where: str) -> dict[str, Any]:
     """Read a JSON object; raises ImageError naming `where`."""
-    if len(data) > MAX_SIZE:
-        raise ImageError("the document is larger than 4 MiB", where=where)
-    try:
-        value = json.loads(bytes(data), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"the document isn't valid JSON: {error}", where=where) from error
+    value = parse_any(data, where=where)
     if not isinstance(value, dict):
         raise ImageError("the document isn't a JSON object", where=where)
     return value
+
+
+def parse_any(data: bytes | memoryview, *, where: str) -> Any:
+    """Read any JSON value; raises ImageError naming `where`."""
+    if len(data) > MAX_SIZE:
+        raise ImageError("the document is larger than 4 MiB", where=where)
+    try:
+        return json.loads(bytes(data), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"the document isn't valid JSON: {error}", where=where) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 MTIME = 315532800
-END = bytes(
-    2 * BLOCK
-)  # POSIX pax "ustar Interchange Format": two blocks of zeros close the archive
+END = bytes(2 * BLOCK)  # POSIX pax: two blocks of zeros close the archive
 
 _TYPES = {"file": b"0", "symlink": b"2", "directory": b"5"}
 _MAX_SIZE = 8**11  # eleven octal digits

@@ -6,7 +6,9 @@ them. Damage is an ImageError. Nothing here checks digests: see `dockyard.oci.ve
 
 from __future__ import annotations
 
+import tarfile
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dockyard.errors import ImageError
@@ -39,6 +41,46 @@ def tar_chunks(layer: Layer) -> Iterator[bytes | memoryview]:
     if kind.endswith(".tar"):
         return chunks
     raise ImageError(f"layers of type {kind!r} can't be read", where=str(layer.descriptor.digest))
+
+
+@contextmanager
+def open_tar(chunks: Iterator[bytes | memoryview], *, where: str) -> Iterator[tarfile.TarFile]:
+    """Yield a tar being streamed: read each member's content before asking for the next member.
+
+    What is left of the chunks afterwards is the caller's. Damage is an ImageError naming `where`.
+    """
+    try:
+        with tarfile.open(
+            fileobj=_Reader(chunks),  # type: ignore[call-overload]
+            mode="r|",
+            bufsize=CHUNK,
+            errorlevel=2,
+        ) as archive:
+            yield archive
+    except (tarfile.TarError, EOFError) as error:
+        raise ImageError(f"the layer's tar is damaged: {error}", where=where) from error
+
+
+class _Reader:
+    """The part of a file object that tarfile's streaming mode uses."""
+
+    def __init__(self, chunks: Iterator[bytes | memoryview]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        parts = []
+        while size:
+            if not self._rest:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
+                self._rest = memoryview(chunk)
+                continue
+            parts.append(self._rest[:size])
+            self._rest = self._rest[size:]
+            size -= len(parts[-1])
+        return b"".join(parts)
 
 
 def gunzip(chunks: Iterable[bytes | memoryview], *, where: str) -> Iterator[bytes]:
