@@ -226,6 +226,8 @@ def _entries(archive: tarfile.TarFile, *, where: str) -> list[tuple[Any, ...]]:
             # Sticky and writable for all: a folder like /tmp, the only mode that matters to run.
             mode = 0o1777 if member.mode & 0o1002 == 0o1002 else 0o755
             found.setdefault(path, (path, "directory", mode, 0, 0, ""))
+        elif member.issym() and name in _MERGED:
+            continue  # the links of merged /usr themselves, which every base has
         elif member.issym():
             target = _merged_target(name, path, member.linkname)
             found[path] = (path, "symlink", 0o777, 0, 0, target)

@@ -51,7 +51,8 @@ def triplet(architecture: str) -> str:
 def make_cache(libraries: Iterable[Library], *, architecture: str) -> bytes:
     """Return the bytes of /etc/ld.so.cache; of equal names the first given wins."""
     _, flags = _MACHINES[architecture]
-    ordered = sorted(libraries, key=cmp_to_key(lambda a, b: -compare_names(a.name, b.name)))
+    by_name = cmp_to_key(compare_names)
+    ordered = sorted(libraries, key=lambda library: by_name(library.name), reverse=True)
     strings = bytearray()
     offsets: dict[str, int] = {}
     start = 48 + 24 * len(ordered)

@@ -46,6 +46,7 @@ FINE: tuple[tuple[str, str], ...] = (
     ("unzip|zip", "only tells mailcap"),
     ("libpaper[12](t64)?", "A4 and letter are known without /etc/papersize"),
     (r"libpython3\.\d+-(minimal|stdlib)|python3\.\d+(-minimal)?", "compiles bytecode"),
+    ("python3-(distutils|lib2to3)", "compiles bytecode"),
     ("netbase", "/etc/networks is of no use in a container"),
     ("openssh-client", "its group only keeps others from tracing ssh-agent"),
     ("openssl", "links /etc/ssl, which is generated"),

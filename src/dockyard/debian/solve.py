@@ -20,7 +20,7 @@ from dockyard.debian.control import Relation, compare
 from dockyard.errors import DebianError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from dockyard.debian.packages import Candidate, DebianPackage, Index
 
@@ -39,11 +39,11 @@ def solve(
     *,
     architecture: str,
     base: Sequence[DebianPackage] = (),
-    excluded: Mapping[str, str] | Collection[str] = (),
+    excluded: Callable[[str, str], bool] = lambda asker, name: False,
 ) -> tuple[DebianPackage, ...]:
     """Return `names` and everything they need that `base` hasn't, sorted by name.
 
-    excluded: packages that are taken for present though they never are. Raises DebianError naming
+    excluded: says of (package, dependency) whether it is taken as met. Raises DebianError naming
     what can't be met, and what asked for it.
     """
     solver = _Solver(index, architecture, base, excluded)
@@ -64,7 +64,7 @@ class _Solver:
         index: Index,
         architecture: str,
         base: Sequence[DebianPackage],
-        excluded: Collection[str],
+        excluded: Callable[[str, str], bool],
     ) -> None:
         self._index = index
         self._architecture = architecture
@@ -101,7 +101,7 @@ class _Solver:
         while self._queue:
             candidate = self._queue.popleft()
             for group in candidate.depends:
-                if not any(self._is_met(relation) for relation in group):
+                if not any(self._is_met(relation, candidate.name) for relation in group):
                     self._meet(group, candidate)
 
     def check_conflicts(self) -> None:
@@ -118,8 +118,8 @@ class _Solver:
                                     hint="Ask for only one of them, or use your own base image.",
                                 )
 
-    def _is_met(self, relation: Relation) -> bool:
-        if relation.name in self._excluded:
+    def _is_met(self, relation: Relation, asker: str) -> bool:
+        if self._excluded(asker, relation.name):
             return True
         return self._is_native(relation) and any(
             relation.accepts(version) for _, version in self._holders(relation.name)
@@ -172,7 +172,7 @@ class _Solver:
     def _provider(self, relation: Relation) -> Candidate | None:
         for name in self._index.providers(relation.name):
             candidate = self._best(Relation(name))
-            if candidate is None or name in self._excluded:
+            if candidate is None or self._excluded("", name):
                 continue
             for provided in candidate.provides:
                 if provided.name == relation.name and relation.accepts(provided.version):
