@@ -140,6 +140,7 @@ def read_source(
         return _read_pyproject(source, extras, groups)
     return Requirements(
         source=source,
+        lines=_locked_names(source) if source.kind == "uv.lock" else (),
         files=(source.path,),
         content=(_read(source.path, None), *sorted(extras), *sorted(groups)),
     )
@@ -382,6 +383,29 @@ def _read_pyproject(
         files=(path,),
         content=(*content, *sorted(extras), "groups", *sorted(groups)),
         credentials=reading.credentials() + Credentials.of(find_urls(text)),
+    )
+
+
+def _locked_names(source: DependencySource) -> tuple[RequirementLine, ...]:
+    """The direct dependencies of the project that a uv.lock is for."""
+    text = _read(source.path, None)
+    try:
+        packages = tomllib.loads(text).get("package", [])
+    except tomllib.TOMLDecodeError as error:
+        raise ResolveError(
+            f"the lock is no valid TOML: {error}", where=source.path.name, hint="Run `uv lock`."
+        ) from error
+    names: dict[str, None] = {}
+    for package in packages:
+        place = package.get("source", {})
+        if "." not in (place.get("virtual"), place.get("editable")):
+            continue
+        tables = [package.get("dependencies", [])]
+        tables += package.get("optional-dependencies", {}).values()
+        tables += package.get("dev-dependencies", {}).values()
+        names |= {item["name"]: None for table in tables for item in table if "name" in item}
+    return tuple(
+        RequirementLine(where=source.path.name, text=name, name=_canonical(name)) for name in names
     )
 
 

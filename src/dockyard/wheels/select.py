@@ -19,6 +19,7 @@ from dockyard.errors import ResolveError
 from dockyard.fetch import local_path
 from dockyard.wheels.accelerator import cuda_version
 from dockyard.wheels.direct_url import archive_direct_url
+from dockyard.wheels.editable import needs_compiler
 from dockyard.wheels.lock import EditableProject, Lock, LockedSource, LockedWheel
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def select_lock(
                 )
             case PackageDirectory():
                 folder = Path(thing.path, thing.subdirectory or ".").resolve()
-                if thing.editable and folder.is_relative_to(root.resolve()):
+                if _stays(folder, root, editable=bool(thing.editable)):
                     editables.append(
                         EditableProject(
                             name=package.name,
@@ -162,6 +163,11 @@ def select_lock(
         cuda=cuda_version(wheels),
         notes=tuple(notes),
     )
+
+
+def _stays(folder: Path, root: Path, *, editable: bool) -> bool:
+    """Whether a project is used in place: asked for, part of the app, nothing to compile."""
+    return editable and folder.is_relative_to(root.resolve()) and not needs_compiler(folder)
 
 
 def demanded_hashes(requirements: Requirements) -> dict[str, frozenset[str]]:
