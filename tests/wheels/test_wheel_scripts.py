@@ -11,6 +11,7 @@ import pytest
 from dockyard.errors import WheelError
 from dockyard.wheels.scripts import (
     EntryPoint,
+    EntryPoints,
     is_wrapper,
     parse_entry_points,
     plan_scripts,
@@ -34,15 +35,15 @@ win = pkg:gui
 
 
 def _names(points: dict[str, str], python: str = "3.11") -> list[str]:
-    return sorted(point.name for point in plan_scripts(points, python=python, where="x.whl"))
+    entry_points = EntryPoints(console=points, gui={})
+    return sorted(point.name for point in plan_scripts(entry_points, python=python, where="x.whl"))
 
 
 def test_reads_both_groups_and_the_later_line_wins() -> None:
-    assert parse_entry_points(TEXT, where="x.whl") == {
-        "one": "pkg.mod:second",
-        "two": "pkg:Class.method [extra,more]",
-        "win": "pkg:gui",
-    }
+    assert parse_entry_points(TEXT, where="x.whl") == EntryPoints(
+        console={"one": "pkg.mod:second", "two": "pkg:Class.method [extra,more]"},
+        gui={"win": "pkg:gui"},
+    )
 
 
 def test_pip_and_easy_install_get_the_versions_of_the_images_python() -> None:
@@ -114,4 +115,5 @@ def test_a_path_that_linux_cannot_take_in_a_first_line_goes_through_the_shell(
      ("x.pya", True), ("x.py", False), ("y", False)],
 )  # fmt: skip
 def test_knows_the_wrappers_of_setuptools(name: str, wrapper: bool) -> None:
-    assert is_wrapper(name, {"x": "a:b"}) is wrapper
+    assert is_wrapper(name, EntryPoints(console={"x": "a:b"}, gui={})) is wrapper
+    assert is_wrapper(name, EntryPoints(console={}, gui={"x": "a:b"})) is wrapper

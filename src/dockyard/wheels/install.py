@@ -119,7 +119,7 @@ class _Plan:
         self._entries: dict[str, FileEntry] = {}
         self._installed: dict[str, str] = {}
         self._changed: dict[str, Row] = {}
-        self._generated: list[Row] = []
+        self._generated: list[str] = []
         self._left_out: set[str] = set()
         self._trimmed: dict[str, str] = {}
         self._trimmed_bytes = 0
@@ -187,11 +187,17 @@ class _Plan:
 
     def place_record(self) -> None:
         """Place RECORD, which lists all the rest."""
+        # Read back, as pip does: of two scripts with one name there is only the later one.
+        generated = []
+        for path in self._generated:
+            source = self._entries[path].source
+            data = b"".join(source.chunks()) if source is not None else b""
+            generated.append(content_row(self._record_path(path), data))
         data = format_record(
             self._rows,
             installed=self._installed,
             changed=self._changed,
-            generated=self._generated,
+            generated=generated,
             left_out=self._left_out,
         )
         path = f"{self._venv.site_packages}/{self._record_name}"
@@ -254,7 +260,7 @@ class _Plan:
             self._put(file_entry(target, source, executable=member.executable))
 
     def _generate(self, path: str, data: bytes, *, executable: bool = False) -> None:
-        self._generated.append(content_row(self._record_path(path), data))
+        self._generated.append(path)
         self._put(file_entry(path, data, executable=executable))
 
     def _put(self, entry: FileEntry) -> None:

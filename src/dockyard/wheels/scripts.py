@@ -38,6 +38,17 @@ if __name__ == '__main__':
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPoints:
+    """The scripts that a wheel declares: name -> object, in both groups."""
+
+    console: Mapping[str, str]
+    gui: Mapping[str, str]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.console or name in self.gui
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EntryPoint:
     """A script to write: its file name, and what it calls."""
 
@@ -45,10 +56,11 @@ class EntryPoint:
     value: str
 
 
-def parse_entry_points(text: str, *, where: str) -> dict[str, str]:
-    """Return name -> object for the console and GUI scripts of an `entry_points.txt`.
+def parse_entry_points(text: str, *, where: str) -> EntryPoints:
+    """Return the console and GUI scripts of an `entry_points.txt`.
 
-    Later lines win over earlier ones of the same name. Raises WheelError for a line without "=".
+    In a group, later lines win over earlier ones of the same name. Raises WheelError for a line
+    without "=".
     """
     group = None
     found: dict[str, dict[str, str]] = {group: {} for group in _GROUPS}
@@ -63,14 +75,15 @@ def parse_entry_points(text: str, *, where: str) -> dict[str, str]:
             if not equals:
                 raise WheelError(f"the entry point {line!r} has no '='", where=where, hint=_HINT)
             found[group][name.strip()] = value.strip()
-    return found["console_scripts"] | found["gui_scripts"]
+    return EntryPoints(console=found["console_scripts"], gui=found["gui_scripts"])
 
 
-def plan_scripts(
-    entry_points: Mapping[str, str], *, python: str, where: str
-) -> Iterator[EntryPoint]:
-    """Yield the scripts to write for `entry_points` under Python `python` ("3.11")."""
-    left = dict(entry_points)
+def plan_scripts(entry_points: EntryPoints, *, python: str, where: str) -> Iterator[EntryPoint]:
+    """Yield the scripts to write for `entry_points` under Python `python` ("3.11").
+
+    A name may come twice: the later one, of a GUI script, wins.
+    """
+    left = dict(entry_points.console)
     major = python.partition(".")[0]
     if value := left.pop("pip", None):
         for name in [name for name in left if re.fullmatch(r"pip(\d+(\.\d+)?)?", name)]:
@@ -82,7 +95,7 @@ def plan_scripts(
             del left[name]
         for suffix in ("", f"-{python}"):
             yield EntryPoint(name=f"easy_install{suffix}", value=value)
-    for name, value in left.items():
+    for name, value in (*left.items(), *entry_points.gui.items()):
         if not name or name in (".", "..") or re.search(r"[/\\\s\0]", name) or name[0] == "[":
             raise WheelError(
                 f"the entry point name {name!r} is no file name", where=where, hint=_HINT
@@ -130,7 +143,7 @@ def with_interpreter(script: bytes, interpreter: str) -> bytes:
 _SUFFIXES = (".exe", "-script.py", ".pya")
 
 
-def is_wrapper(file_name: str, entry_points: Mapping[str, str]) -> bool:
+def is_wrapper(file_name: str, entry_points: EntryPoints) -> bool:
     """Whether a shipped script is the wrapper that setuptools made for one of the entry points."""
     lowered = file_name.lower()
     for suffix in _SUFFIXES:
