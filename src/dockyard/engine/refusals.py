@@ -47,7 +47,7 @@ _MEANINGS = (
     _Meaning(
         pattern=r"(?:Bind for (?P<bind>\S+) failed: port is already allocated"
         r"|(?:listen|bind)\w* (?:tcp|udp|sctp)[46]? (?P<listen>\S+): bind: address already in use"
-        r"|failed to bind host port (?:for )?(?P<host>\S+?):?(?:/tcp|/udp)?(?:: | )?.*"
+        r"|failed to bind host port (?:for )?(?P<host>[\d.]+:\d+|\[[^]]*\]:\d+).*"
         r"address already in use"
         r"|address already in use)",
         what="the port {bind}{listen}{host} is taken on this machine",

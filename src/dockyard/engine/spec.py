@@ -155,8 +155,6 @@ def parse_port(text: str) -> Port:
         address, colon, host = rest.rpartition(":")
         if colon:
             address = _parse_address(address, text, how)
-    if not host and colon and not address:
-        raise UsageError(f"the port {text!r} has an empty part", hint=how)
     return Port(
         container=_parse_port_number(container, text, how),
         protocol=protocol,
