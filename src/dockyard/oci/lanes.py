@@ -32,7 +32,7 @@ class Lane(Generic[T]):
         self._queue: queue.Queue[list[T] | None] = queue.Queue(_WAITING)
         self._batch: list[T] = []
         self._weight = 0
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name=f"dockyard-{name}", daemon=True)
         self._thread.start()
@@ -48,8 +48,8 @@ class Lane(Generic[T]):
         """Wait until all is done; raises the lane's error if it has failed."""
         self._flush()
         self._stop()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def __enter__(self) -> Self:
         return self
@@ -67,8 +67,8 @@ class Lane(Generic[T]):
             self._stop()
 
     def _flush(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         if self._batch:
             self._queue.put(self._batch)
             self._batch = []
@@ -81,10 +81,10 @@ class Lane(Generic[T]):
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
             # After an error the queue is still emptied, so that nobody waits for room in it.
-            if self._error is not None or self._abandoned:
+            if self.error is not None or self._abandoned:
                 continue
             try:
                 for item in batch:
                     self._work(item)
             except BaseException as error:
-                self._error = error
+                self.error = error

@@ -149,6 +149,9 @@ class Packer:
                 f"{entry.path!r} can't be packed: {error.what}", where=error.where, hint=error.hint
             ) from error
         except OSError as error:
+            lanes = (self._tar_lane, self._file_lane, self._out_lane)
+            if any(lane.error is error for lane in lanes):  # a full disk, a closed pipe
+                raise
             raise ImageError(
                 f"{entry.path!r} can't be read: {error.strerror}",
                 where=str(getattr(entry.source, "path", "") or entry.path),

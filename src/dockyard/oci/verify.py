@@ -16,6 +16,7 @@ from dockyard.files import check_path
 from dockyard.oci.descriptor import DOCKER_MANIFEST, OCI_LAYER_ZSTD
 from dockyard.oci.digest import Digest, matches
 from dockyard.oci.tar import MTIME
+from dockyard.oci.tree import OPAQUE, WHITEOUT
 from dockyard.oci.unpack import open_tar, tar_chunks
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ def verify_layer(layer: Layer, *, ours: bool = True) -> list[str]:
             pass
     except DockyardError as error:
         problems.append(error.what)
+        packed = _Counted(layer.blob)
+        for _ in packed.chunks():
+            pass
+        if packed.digest != layer.descriptor.digest:
+            problems.append(f"its digest is {packed.digest}, not {layer.descriptor.digest}")
         return problems
     if packed.digest != layer.descriptor.digest:
         problems.append(f"its digest is {packed.digest}, not {layer.descriptor.digest}")
@@ -148,10 +154,9 @@ def _check_members(archive: tarfile.TarFile, *, ours: bool) -> Iterator[str]:
 
 
 def _unsafe(path: str, *, whiteouts: bool) -> str | None:
-    if whiteouts:
-        folder, name = posixpath.split(path)
-        path = posixpath.join(folder, name.replace(".wh.", "wh.")) if name != path else path
-        path = path.removeprefix(".wh.")
+    folder, name = posixpath.split(path)
+    if whiteouts and name.startswith(WHITEOUT):
+        path = posixpath.join(folder, "x" if name == OPAQUE else name.removeprefix(WHITEOUT))
     try:
         check_path(path, where="tar")
     except DockyardError as error:
