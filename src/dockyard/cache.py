@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,11 +155,14 @@ class Cache:
             yield
 
     def sweep(self) -> None:
-        """Remove temporary files whose writing process is gone."""
+        """Remove temporary files and folders whose writing process is gone."""
         for path in (self.root / "tmp").iterdir():
             pid = path.name.partition("-")[0]
             if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def _record_path(self, kind: str, key: str) -> Path:
         return self.root / "records" / kind / f"{key}.json"

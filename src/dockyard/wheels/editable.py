@@ -22,12 +22,13 @@ import io
 import re
 import tomllib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockyard.errors import ResolveError
 from dockyard.wheels.direct_url import directory_direct_url
-from dockyard.wheels.lock import EditableProject, LockedWheel
+from dockyard.wheels.lock import EditableProject, Lock, LockedWheel
 
 if TYPE_CHECKING:
     from dockyard.cache import Cache
@@ -240,3 +241,16 @@ def _pack(files: dict[str, str], record: str) -> bytes:
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def install_editables(lock: Lock, *, root: Path, app: str, cache: Cache) -> Lock:
+    """Return the lock with a small wheel for each editable project.
+
+    root: the folder that becomes `app` ("app") in the image.
+    """
+    wheels = list(lock.wheels)
+    for project in lock.editables:
+        inside = project.path.resolve().relative_to(root.resolve()).as_posix()
+        place = app.strip("/") if inside == "." else f"{app.strip('/')}/{inside}"
+        wheels.append(editable_wheel(project, app=place, cache=cache))
+    return replace(lock, wheels=tuple(sorted(wheels, key=lambda w: w.name)), editables=())

@@ -158,7 +158,7 @@ def _merge(locks: Sequence[Lock]) -> dict[str, Any]:
     for lock in locks:
         for package in lock.document["packages"]:
             package = {k: v for k, v in package.items() if k not in ("dependencies", "tool")}
-            rest = {k: v for k, v in package.items() if k not in ("wheels", "marker")}
+            rest = {k: v for k, v in package.items() if k not in ("wheels", "sdist", "marker")}
             key = json.dumps(rest, sort_keys=True, default=str)
             seen.setdefault(key, []).append(lock)
             if key not in merged:
@@ -167,7 +167,7 @@ def _merge(locks: Sequence[Lock]) -> dict[str, Any]:
             files = {_name(wheel): wheel for wheel in merged[key].get("wheels", ())}
             files |= {_name(wheel): wheel for wheel in package.get("wheels", ())}
             if files:
-                merged[key] = {**merged[key], "wheels": [files[name] for name in sorted(files)]}
+                merged[key] = {**package, **merged[key], "wheels": list(files.values())}
     packages = []
     for key, package in merged.items():
         if len({lock.architecture for lock in seen[key]}) < len(locks):
@@ -228,9 +228,10 @@ def _relative(package: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     def mend(table: Mapping[str, Any], sized: bool) -> dict[str, Any]:
         table = dict(table)
+        order = ("name", "url", "path", "editable", "size", "hashes")
         file = Path(table["path"]) if "path" in table else local_path(table.get("url", ""))
         if file is None:
-            return table
+            return dict(sorted(table.items(), key=lambda item: _rank(item[0], order)))
         if sized and "size" not in table and file.is_file():
             table["size"] = file.stat().st_size
         table.pop("url", None)
@@ -241,7 +242,6 @@ def _relative(package: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         else:
             table.pop("path", None)
             table["url"] = "file://" + pathname2url(str(file))
-        order = ("name", "url", "path", "editable", "size", "hashes")
         return dict(sorted(table.items(), key=lambda item: _rank(item[0], order)))
 
     found = dict(package)

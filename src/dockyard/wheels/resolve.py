@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -331,7 +332,9 @@ class _Resolution:
             arguments.append("--upgrade")
         if backend:
             arguments += ["--torch-backend", backend]
-        with tempfile.TemporaryDirectory(dir=self.cache.root / "tmp") as scratch:
+        with tempfile.TemporaryDirectory(
+            dir=self.cache.root / "tmp", prefix=f"{os.getpid()}-"
+        ) as scratch:
             if constraints:
                 file = Path(scratch, "constraints.txt")
                 file.write_text("".join(f"{line}\n" for line in constraints))
@@ -379,7 +382,12 @@ class _Resolution:
             extra=self._table(),
             notes=self.notes,
         )
-        return replace(lock, editables=_with_project(lock, request))
+        asked = {line.local.resolve() for line in self.requirements.lines if line.local}
+        sources = tuple(
+            replace(source, requested=source.requested or Path(source.url) in asked)
+            for source in lock.sources
+        )
+        return replace(lock, sources=sources, editables=_with_project(lock, request))
 
     def _table(self) -> dict[str, Any]:
         """What [tool.dockyard] says of this resolution."""

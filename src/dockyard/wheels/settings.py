@@ -77,12 +77,12 @@ class IndexSettings:
         urls = [self.index_url or "", *self.extra_index_urls, *self.find_links, self.proxy or ""]
         return Credentials.of([*urls, *self.uv.urls])
 
-    def arguments(self) -> list[str]:
-        """uv's arguments for these settings; they hold no credentials."""
+    def arguments(self, *, building: bool = False) -> list[str]:
+        """uv's arguments for these settings (building: those of `uv build`), no credentials."""
         found: list[str] = []
         if self.no_index:
             found.append("--no-index")
-        for constraint in self.constraints:
+        for constraint in () if building else self.constraints:
             found += ["--constraints", constraint]
         for host in self.trusted_hosts:
             found += ["--allow-insecure-host", host]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from dockyard.errors import ResolveError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dockyard.cache import Cache
@@ -49,7 +49,14 @@ class Solver:
     offline: bool = False
     python: Path | None = None
 
-    def run(self, arguments: Sequence[str], *, folder: Path, stdin: str | None = None) -> Answer:
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        stdin: str | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Run `uv ARGUMENTS` in `folder`; raises ResolveError only when uv can't be started."""
         from uv import find_uv_bin
 
@@ -66,7 +73,7 @@ class Solver:
             process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=self._environment(),
+                env={**self._environment(), **(variables or {})},
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
