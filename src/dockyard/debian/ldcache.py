@@ -54,15 +54,17 @@ def make_cache(libraries: Iterable[Library], *, architecture: str) -> bytes:
     by_name = cmp_to_key(compare_names)
     ordered = sorted(libraries, key=lambda library: by_name(library.name), reverse=True)
     strings = bytearray()
-    offsets: dict[str, int] = {}
     start = 48 + 24 * len(ordered)
     entries = bytearray()
     for library in ordered:
-        for text in (library.name, library.path):
-            if text not in offsets:
-                offsets[text] = start + len(strings)
-                strings += text.encode() + b"\0"
-        entries += struct.pack("<iIIIQ", flags, offsets[library.name], offsets[library.path], 0, 0)
+        path = start + len(strings)
+        strings += library.path.encode() + b"\0"
+        if library.path.endswith(f"/{library.name}"):  # the name is the path's end
+            name = start + len(strings) - 1 - len(library.name.encode())
+        else:
+            name = start + len(strings)
+            strings += library.name.encode() + b"\0"
+        entries += struct.pack("<iIIIQ", flags, name, path, 0, 0)
     # struct cache_file_new: magic, version, counts, little-endian flag, no extensions.
     header = b"glibc-ld.so.cache" + b"1.1"
     header += struct.pack("<IIB3xI12x", len(ordered), len(strings), 2, 0)
@@ -161,13 +163,11 @@ def _listed(
         return None
     # ldconfig.c, implicit_soname: a library without DT_SONAME goes by its file's name.
     soname = elf or name
-    is_link = files[path].kind == "symlink"
-    if is_link:
-        # A link counts as one only where it is the .so that a linker wants: see search_dir().
-        base = posixpath.basename(real)
-        if base != soname and not (base.endswith(".so") and soname.startswith(base[:-3])):
-            is_link = False
-    if is_link or (files[path].kind == "symlink" and name.endswith(".so") and name != soname):
+    # ldconfig.c, search_dir: a link counts as one where it is the soname, or what a linker wants
+    # (libfoo.so for libfoo.so.1); any other is taken for one more copy of the library.
+    if files[path].kind == "symlink" and (
+        name == soname or (name.endswith(".so") and soname.startswith(name))
+    ):
         return name, True
     return soname, False
 
