@@ -303,7 +303,7 @@ class _Reader:
     def call(self, node: ast.Call, *, main: bool, guarded: bool) -> None:
         module = self.module
         full = self.full_name(node.func)
-        last = node.func.attr if isinstance(node.func, ast.Attribute) else full
+        last = node.func.attr if isinstance(node.func, ast.Attribute) else full.split(".")[-1]
         if full.startswith("streamlit."):
             module.streamlit = module.streamlit or node.lineno
         if last in ("mount", "mount_gradio_app") and len(node.args) > 1:

@@ -127,6 +127,8 @@ def writable_folders(
         if "\0" in folder or folder.startswith("~") or "://" in folder:
             return
         path = posixpath.normpath(posixpath.join(workdir, folder))
+        if re.search(r"\.(?:log|db|sqlite3?|txt|jsonl?|csv)$", path):
+            path = posixpath.dirname(path)
         if not is_reserved(path) and not path.startswith("/home/"):
             found.setdefault(path, Decision(value=path, why=why, where=where))
 
