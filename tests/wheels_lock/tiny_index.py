@@ -1,4 +1,4 @@
-"""A package index made on the spot: small real wheels and sdists in a `simple/` folder (PEP 503)."""
+"""A package index made on the spot: small wheels and sdists in a `simple/` folder (PEP 503)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     files = {{
         f"{{NAME}}/__init__.py": f"__version__ = {{VERSION!r}}\\n",
         f"{{info}}/METADATA": {metadata!r},
-        f"{{info}}/WHEEL": f"Wheel-Version: 1.0\\nGenerator: tiny\\nRoot-Is-Purelib: true\\nTag: {{TAG}}\\n",
+        f"{{info}}/WHEEL": f"Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: {{TAG}}\\n",
     }}
     record = ""
     with zipfile.ZipFile(os.path.join(wheel_directory, filename), "w") as out:
         for path, text in files.items():
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            record += f"{{path}},sha256={{digest}},{{len(text)}}\\n"
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+            record += f"{{path}},sha256={{digest.rstrip(b'=').decode()}},{{len(text)}}\\n"
             out.writestr(path, text)
         out.writestr(f"{{info}}/RECORD", record + f"{{info}}/RECORD,,\\n")
     return filename
@@ -41,23 +41,32 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 '''
 
 
-def metadata(name: str, version: str, requires: list[str], extras: list[str]) -> str:
+def metadata(
+    name: str, version: str, requires: list[str], extras: list[str], requires_python: str = ""
+) -> str:
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Python: {requires_python}"] if requires_python else []
     lines += [f"Provides-Extra: {extra}" for extra in extras]
     lines += [f"Requires-Dist: {require}" for require in requires]
     return "\n".join(lines) + "\n"
 
 
 def wheel_bytes(
-    name: str, version: str, tag: str, requires: list[str], extras: list[str], files: dict[str, str]
+    name: str,
+    version: str,
+    tag: str,
+    requires: list[str],
+    extras: list[str],
+    files: dict[str, str],
+    requires_python: str = "",
 ) -> bytes:
     stem = name.replace("-", "_")
     info = f"{stem}-{version}.dist-info"
     contents = {
         f"{stem}/__init__.py": f"__version__ = {version!r}\n",
         **files,
-        f"{info}/METADATA": metadata(name, version, requires, extras),
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tiny\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        f"{info}/METADATA": metadata(name, version, requires, extras, requires_python),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     record = ""
     buffer = io.BytesIO()
@@ -99,6 +108,15 @@ def sdist_bytes(name: str, version: str, requires: list[str], tag: str = "py3-no
     return buffer.getvalue()
 
 
+def write_project(folder: Path, name: str, version: str, **more: object) -> Path:
+    """Write a project that `source_files` describes."""
+    for path, text in source_files(name, version, **more).items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return folder
+
+
 @dataclass
 class TinyIndex:
     """An index below `root`; `url` is its file:// address."""
@@ -119,9 +137,12 @@ class TinyIndex:
         extras: list[str] | None = None,
         tag: str = "py3-none-any",
         files: dict[str, str] | None = None,
+        requires_python: str = "",
     ) -> Path:
         filename = f"{name.replace('-', '_')}-{version}-{tag}.whl"
-        data = wheel_bytes(name, version, tag, requires or [], extras or [], files or {})
+        data = wheel_bytes(
+            name, version, tag, requires or [], extras or [], files or {}, requires_python
+        )
         return self._add(name, filename, data)
 
     def sdist(
