@@ -202,6 +202,11 @@ def _merge(
         for path in [path for path in files if _is_hidden(path, hidden, gone, emptied)]:
             del files[path]
     files.update(fresh)
+    for path, entry in fresh.items():  # not every tool writes a layer's parent folders
+        while (path := posixpath.dirname(path)) and path not in files:
+            files[path] = TreeFile(
+                path=path, layer=entry.layer, kind="directory", size=0, mode=0o755
+            )
 
 
 def _is_hidden(path: str, hidden: set[str], gone: set[str], emptied: set[str]) -> bool:
