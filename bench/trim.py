@@ -54,7 +54,7 @@ OPERATIONS = {
     "sympy": ("sympy", "import sympy as s; x = s.symbols('x');"
               "assert s.integrate(s.sin(x), (x, 0, s.pi)) == 2; assert s.solve(x**2 - 4) == [-2, 2]"),
     "networkx": ("networkx", "import networkx as n; g = n.path_graph(5);"
-                 "assert n.shortest_path_length(g, 0, 4) == 4; n.pagerank(g)"),
+                 "assert n.shortest_path_length(g, 0, 4) == 4; n.minimum_spanning_tree(g); n.greedy_color(g)"),
     "joblib": ("joblib", "import joblib; f = joblib.delayed(abs);"
                "assert joblib.Parallel(2)(f(-i) for i in range(3)) == [0, 1, 2];"
                "import tempfile, os; p = os.path.join(tempfile.mkdtemp(), 'x'); joblib.dump(1, p);"
@@ -80,13 +80,10 @@ OPERATIONS = {
              "m = h.make_model(g); checker.check_model(m); shape_inference.infer_shapes(m);"
              "import numpy as np; from onnx.reference import ReferenceEvaluator as R;"
              "assert R(m).run(None, {'x': np.float32([-1, 2])})[0].tolist() == [0, 2]"),
-    "numba": ("numba", "import numba, numpy as np;"
-              "f = numba.njit(lambda a: a.sum() * 2); assert f(np.arange(4.0)) == 12;"
-              "g = numba.vectorize(lambda a: a + 1); assert g(np.arange(3)).tolist() == [1, 2, 3]"),
     "torch": ("", "import torch, torch.nn as n; m = n.Sequential(n.Linear(4, 8), n.ReLU(), n.Linear(8, 1));"
               "x = torch.randn(16, 4); m(x).sum().backward(); assert m[0].weight.grad is not None;"
               "torch.jit.trace(m, x)(x); torch.export.export(m, (x,));"
-              "e = torch.compile(m, backend='eager')(x); assert torch.allclose(e, m(x));"
+              "e = torch.compile(m)(x); assert torch.allclose(e, m(x), atol=1e-5);"
               "import torch.utils.data, torch.optim, torch.distributed, torch.testing;"
               "torch.testing.assert_close(x, x)"),
     "tensorflow-cpu": ("", "import tensorflow as tf, numpy as np;"

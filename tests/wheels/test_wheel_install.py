@@ -324,3 +324,24 @@ def test_installing_twice_gives_equal_trees(tmp_path: Path) -> None:
     assert all(
         isinstance(entry.source, BytesSource | DeflatedSource) for entry in _install(path).entries
     )
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_no_changed_byte_raises_anything_but_a_clear_error(tmp_path: Path, flip: int) -> None:
+    path = make_wheel(
+        tmp_path,
+        {"demo/a": b"text " * 50, f"{INFO}/entry_points.txt": b"[console_scripts]\nx = demo:f\n"},
+        methods={"demo/a": 0, f"{INFO}/RECORD": 0, f"{INFO}/METADATA": 0, f"{INFO}/WHEEL": 0},
+    )
+    data = path.read_bytes()
+    refused = 0
+    for at in range(len(data)):
+        changed = bytearray(data)
+        changed[at] ^= flip
+        path.write_bytes(changed)
+        try:
+            tree(_install(path).entries)
+        except (WheelError, FileTreeError) as error:
+            assert error.where
+            refused += 1
+    assert refused > len(data) * 0.6

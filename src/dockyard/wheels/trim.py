@@ -1,8 +1,9 @@
 """What a running app never reads, for the packages that are known to bear its absence.
 
 Rules:
-- Nothing is trimmed by pattern alone: a package is in the table with what may go and why, and the
-  tests import it and use it afterwards. Where it is unsure, the package isn't in it.
+- Nothing is trimmed by pattern alone: a package is in the table with what may go and why, and
+  `bench/trim.py` imports all its modules and uses it afterwards. Where it is unsure, the package
+  isn't in it: numba, say, imports its tests from numba.cuda.testing.
 - Never trimmed: `.dist-info` (licences, versions), anything outside site-packages, and headers of
   packages that compile at run time (torch for torch.compile, triton, cupy, the nvidia-* wheels),
   stubs of packages that read their own at run time (lazy_loader: scikit-image, librosa).
@@ -92,11 +93,6 @@ _TABLE: Final[dict[str, tuple[_Rule, ...]]] = {
         _headers("onnx"),
         _Rule(r"onnx/.*\.(?:cc|cpp)", "C++ sources, read when other packages are compiled"),
         _stubs("onnx"),
-    ),
-    # Only `python -m numba.runtests` imports them
-    "numba": (
-        _Rule(r"numba/tests/.*", "its own tests"),
-        _Rule(r"numba/cuda/tests/.*", "its own tests"),
     ),
     # torch/include stays: torch.compile builds C++ against it
     "torch": (
