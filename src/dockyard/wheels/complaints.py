@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from dockyard.wheels.requirement import Requirements
     from dockyard.wheels.target import Target
 
-Kind = Literal["network", "offline", "source-only", "missing", "conflict", "platform", "other"]
+Kind = Literal[
+    "network", "offline", "source-only", "missing", "refused", "conflict", "platform", "other"
+]
 
 _NAME = r"([A-Za-z0-9][A-Za-z0-9._-]*)"
 _NOT_FOUND = re.compile(
@@ -48,6 +50,10 @@ _POSITION = re.compile(r"in `([^`]+)` at position (\d+)")
 _LINE = re.compile(r"(?:: |in )`?([^\s:`]+):(\d+):\d+")
 _FETCH = re.compile(r"(?:[Ff]ailed to fetch:?|sending request for url) \(?`?([a-z+]+://[^\s)`]+)")
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})")
+_REFUSED = re.compile(
+    r"An index URL \(([^)]+)\) (?:could not be queried due to a lack of valid authentication "
+    r"credentials \((\d+)|returned a (403))"
+)
 _NETWORK = (
     "error sending request",
     "dns error",
@@ -120,16 +126,12 @@ def _network(text: str, context: Context) -> Complaint | None:
             "",
             "Resolve once with a network; after that the cache is enough.",
         )
+    if refused := _REFUSED.search(text):
+        return _refused(refused[2] or refused[3] or "401", refused[1])
     url = _FETCH.search(text)
     where = url[1] if url else None
     if (status := _STATUS.search(text)) and status[1] in ("401", "403", "407"):
-        return _complaint(
-            "other",
-            f"the index refuses access (HTTP {status[1]})",
-            where,
-            "",
-            "Check the user name and password in pip's or uv's settings, or in ~/.netrc.",
-        )
+        return _refused(status[1], where)
     if status and status[1] != "404":
         return _complaint(
             "network", f"the index failed (HTTP {status[1]})", where, "", "Try again later."
@@ -153,6 +155,16 @@ def _network(text: str, context: Context) -> Complaint | None:
             "Check the network, the proxy, and the indexes in pip's or uv's settings.",
         )
     return None
+
+
+def _refused(status: str, where: str | None) -> Complaint:
+    return _complaint(
+        "refused",
+        f"the index refuses access (HTTP {status})",
+        where,
+        "",
+        "Check the user name and password in pip's or uv's settings, or in ~/.netrc.",
+    )
 
 
 def _missing(text: str, context: Context) -> Complaint | None:

@@ -304,12 +304,24 @@ class _Resolution:
         if not isinstance(found, dict) and found.kind == "source-only" and not build:
             again = self._compile(constraints, backend, build=True, solver=self.solver)
             found = again if isinstance(again, dict) else found
+        if not isinstance(found, dict) and found.kind == "missing":
+            # Looking at all indexes alike, uv passes over one that refuses access in silence.
+            again = self._compile(
+                constraints, backend, build=build, solver=self.solver, strategy="first-index"
+            )
+            found = again if not isinstance(again, dict) and again.kind == "refused" else found
         if not isinstance(found, dict):
             raise found.error
         return self._select(found)
 
     def _compile(
-        self, constraints: Sequence[str], backend: str | None, *, build: bool, solver: Solver
+        self,
+        constraints: Sequence[str],
+        backend: str | None,
+        *,
+        build: bool,
+        solver: Solver,
+        strategy: str | None = None,
     ) -> dict[str, Any] | Complaint:
         """Run `uv pip compile`; return the document, or the complaint."""
         request, source = self.request, self.request.source
@@ -321,7 +333,7 @@ class _Resolution:
         arguments += ["--format", "pylock.toml", "--no-header", "--quiet"]
         arguments += ["--python", solver.interpreter(), "--python-version", request.target.python]
         arguments += ["--python-platform", request.target.uv_platform]
-        arguments += self.settings.arguments()
+        arguments += self.settings.arguments(strategy=strategy)
         for extra in request.extras:
             arguments += ["--extra", extra]
         for group in request.groups:

@@ -77,8 +77,11 @@ class IndexSettings:
         urls = [self.index_url or "", *self.extra_index_urls, *self.find_links, self.proxy or ""]
         return Credentials.of([*urls, *self.uv.urls])
 
-    def arguments(self, *, building: bool = False) -> list[str]:
-        """uv's arguments for these settings (building: those of `uv build`), no credentials."""
+    def arguments(self, *, building: bool = False, strategy: str | None = None) -> list[str]:
+        """uv's arguments for these settings, without credentials.
+
+        building: those of `uv build`; strategy: how to look at several indexes, None as pip does.
+        """
         found: list[str] = []
         if self.no_index:
             found.append("--no-index")
@@ -88,8 +91,8 @@ class IndexSettings:
             found += ["--allow-insecure-host", host]
         if self.prereleases:
             found += ["--prerelease", "allow"]
-        if not self.uv.extra_index and not self.uv.index_strategy:
-            found += ["--index-strategy", "unsafe-best-match"]
+        if strategy or not (self.uv.extra_index or self.uv.index_strategy):
+            found += ["--index-strategy", strategy or "unsafe-best-match"]
         if self.keyring:
             found += ["--keyring-provider", "subprocess"]
         return found
