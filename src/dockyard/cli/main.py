@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Name: where the click command is, and its line in `dockyard --help`.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "build": ("dockyard.cli.build:build", "Build an image from a project folder."),
     "run": ("dockyard.cli.run:run", "Run an image, or build a project folder and run that."),
     "version": ("dockyard.cli.version:version", "Show the versions of Dockyard and of the engine."),
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dockyard.progress import Reporter, Task
 
-_QUICK = 0.5  # Seconds; a task without bytes that ends sooner isn't worth a line in a log file.
+_QUICK = 1.0  # Seconds; a task that ends sooner isn't worth a line in a log file.
 
 
 def is_terminal(stream: IO[str]) -> bool:
@@ -113,9 +113,11 @@ class LineReporter:
         started = time.monotonic()
         yield task
         seconds = time.monotonic() - started
+        if seconds < _QUICK:
+            return
         if task.done:
             self.note(f"{task.text}: {format_size(task.done)} in {format_seconds(seconds)}")
-        elif seconds > _QUICK:
+        else:
             self.note(f"{task.text}: {format_seconds(seconds)}")
 
     def note(self, text: str) -> None:

@@ -1,0 +1,225 @@
+"""From inputs to a plan: which layers, in which order, and how the image starts.
+
+Rules:
+- Decides only; nothing is fetched or read here (see `plan` for the order of layers).
+- The environment says what frameworks need to run unprivileged on a read-only root: HOME is a
+  place that can be written, and LD_LIBRARY_PATH is never set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dockyard.build.bytecode import why_not_runnable
+from dockyard.build.describe import line_for
+from dockyard.build.foundation import DebianFoundation
+from dockyard.build.plan import (
+    BuildPlan,
+    Decision,
+    PlannedLayer,
+    cuda_environment,
+    plan_wheel_layers,
+)
+from dockyard.oci.config import Healthcheck, ImageConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dockyard.build.inputs import Inputs
+    from dockyard.files import FileEntry
+
+_PATH = "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def plan_image(inputs: Inputs, references: Sequence[str]) -> BuildPlan:
+    """Decide one platform's image."""
+    warnings = list(inputs.warnings)
+    decisions = list(inputs.decisions)
+    below = _foundation_layers(inputs)
+    bytecode = _bytecode_layer(inputs, decisions, warnings)
+    above = _app_layers(inputs)
+    base_layers = 0
+    if not isinstance(inputs.foundation, DebianFoundation):
+        base_layers = len(inputs.foundation.image.layers)
+    others = base_layers + len(below) + len(bytecode) + len(above)
+    wheels = plan_wheel_layers(inputs.lock.wheels, other_layers=others)
+    cuda = cuda_environment(inputs.lock.wheels)
+    if cuda:
+        value = cuda.get("NVIDIA_REQUIRE_CUDA", "CUDA").replace("cuda>=", "CUDA ")
+        decisions.append(
+            Decision(
+                subject="cuda",
+                value=value,
+                why="the resolved wheels bring it; "
+                'accelerator = "cpu" makes a far smaller image without',
+            )
+        )
+    return BuildPlan(
+        references=tuple(references),
+        platform=inputs.platform,
+        python=inputs.python,
+        layers=(*below, *wheels, *bytecode, *above),
+        config=_image_config(inputs, cuda),
+        decisions=tuple(decisions),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _foundation_layers(inputs: Inputs) -> list[PlannedLayer]:
+    foundation = inputs.foundation
+    if not isinstance(foundation, DebianFoundation):
+        from dockyard.wheels.install import Venv, venv_entries
+
+        entries = venv_entries(Venv(python=inputs.python), base_python=foundation.interpreter)
+        return [
+            PlannedLayer(
+                kind="python",
+                title="Python environment",
+                origin=foundation.name,
+                why="the packages' own folder, apart from the base's",
+                created_by=line_for("python"),
+                size=0,
+                entries=tuple(entries),
+            )
+        ]
+    base = foundation.base
+    layers = [
+        PlannedLayer(
+            kind="base",
+            title=f"base: Debian {base.suite}, Python {base.python}",
+            origin=f"{len(base.packages)} Debian packages",
+            why="the lowest, shared by every image with this Python",
+            created_by=line_for(
+                "base",
+                ((package.name, package.version) for package in base.packages),
+                note=base.suite,
+            ),
+            size=sum(package.size for package in base.packages),
+        )
+    ]
+    if foundation.apt:
+        names = " ".join(inputs.config.apt)
+        layers.append(
+            PlannedLayer(
+                kind="apt",
+                title=f"Debian packages: {names}",
+                origin=f"{len(foundation.apt)} Debian packages",
+                why="`apt` asks for them",
+                created_by=line_for(
+                    "apt",
+                    ((package.name, package.version) for package in foundation.apt),
+                    note=names,
+                ),
+                size=sum(package.size for package in foundation.apt),
+            )
+        )
+    return layers
+
+
+def _bytecode_layer(
+    inputs: Inputs, decisions: list[Decision], warnings: list[str]
+) -> list[PlannedLayer]:
+    mode = inputs.config.bytecode
+    if mode == "none":
+        return []
+    reason = why_not_runnable(inputs.platform.architecture)
+    if not isinstance(inputs.foundation, DebianFoundation):
+        reason = "the base is another image, which isn't unpacked here"
+    if reason is not None:
+        warnings.append(f"this image starts slower, for it has no bytecode: {reason}")
+        return []
+    what = "the modules that start-up imports" if mode == "profile" else "all modules"
+    decisions.append(
+        Decision(subject="bytecode", value=mode, why=f"{what} are compiled beforehand")
+    )
+    return [
+        PlannedLayer(
+            kind="bytecode",
+            title="bytecode",
+            origin=f"compiled by the base's Python {inputs.python}",
+            why=f"{what}, so that the app starts quickly",
+            created_by=line_for("bytecode", note=mode),
+        )
+    ]
+
+
+def _app_layers(inputs: Inputs) -> list[PlannedLayer]:
+    layers = []
+    parts: tuple[tuple[Any, str, Sequence[FileEntry], str], ...] = (
+        ("model", "model files", inputs.app.models, "weights change less often than code"),
+        ("app", "application code", inputs.app.code, "what changes most is on top"),
+    )
+    for kind, title, entries, why in parts:
+        files = [entry for entry in entries if entry.kind != "directory"]
+        if not entries:
+            continue
+        layers.append(
+            PlannedLayer(
+                kind=kind,
+                title=title,
+                origin=f"{len(files)} files of the project",
+                why=why,
+                created_by=line_for(kind),
+                size=sum(entry.size for entry in entries),
+                entries=tuple(entries),
+            )
+        )
+    return layers
+
+
+def _image_config(inputs: Inputs, cuda: Mapping[str, str]) -> ImageConfig:
+    detected = inputs.detected
+    foundation = inputs.foundation
+    below = ImageConfig(platform=inputs.platform)
+    if not isinstance(foundation, DebianFoundation):
+        below = foundation.image.config
+    env = dict(below.env)
+    env["PATH"] = f"/opt/venv/bin:{env['PATH']}" if "PATH" in env else _PATH
+    env |= {
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "HOME": "/tmp",  # noqa: S108 - the one place that is writable whatever the user and root
+        **cuda,
+        **detected.variables(),
+    }
+    labels = {
+        **below.labels,
+        "org.opencontainers.image.title": detected.name.value,
+        "org.opencontainers.image.base.name": str(foundation).partition(",")[0],
+        "io.dockyard.python": inputs.python,
+        **(
+            {"io.dockyard.framework": ",".join(detected.framework.value)}
+            if detected.framework.value
+            else {}
+        ),
+        **({"io.dockyard.cuda": inputs.lock.cuda} if inputs.lock.cuda else {}),
+        **inputs.config.labels,
+    }
+    return ImageConfig(
+        platform=inputs.platform,
+        env=env,
+        entrypoint=detected.entrypoint.value or None,
+        cmd=detected.command.value or None,
+        working_dir=detected.workdir.value,
+        user=inputs.config.user,
+        exposed_ports=tuple(f"{port.number}/{port.protocol}" for port in detected.ports.value),
+        volumes=below.volumes,
+        labels=labels,
+        stop_signal=below.stop_signal or "SIGTERM",
+        healthcheck=_healthcheck(inputs),
+        more=below.more,
+        more_config=below.more_config,
+    )
+
+
+def _healthcheck(inputs: Inputs) -> Healthcheck | None:
+    check = inputs.detected.healthcheck.value
+    if check is None:
+        return None
+    return Healthcheck(
+        test=("CMD", *check.words()),
+        interval=check.interval.total_seconds(),
+        timeout=check.timeout.total_seconds(),
+        start_period=check.start_period.total_seconds(),
+        retries=check.retries,
+    )

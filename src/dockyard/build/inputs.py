@@ -1,0 +1,350 @@
+"""Everything a plan is decided from: the project, what it depends on, and what it stands on.
+
+Rules:
+- This is where a build reaches out before it packs: the project's folder, the index, the mirror.
+- What was resolved is kept in the cache or in pylock.toml, so that unchanged inputs reach nothing.
+- Of the Pythons a base offers, the next older is tried when the newest has no wheels for a
+  requirement and the project doesn't say which it wants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dockyard.build.foundation import (
+    DebianFoundation,
+    debian_pythons,
+    image_pythons,
+    is_debian,
+    open_foundation,
+    open_image,
+)
+from dockyard.build.plan import Decision
+from dockyard.errors import BuildError, ResolveError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dockyard.app.config import AppConfig, ConfigOrigin
+    from dockyard.app.detect import DependencySource, Detected
+    from dockyard.app.entries import AppEntries
+    from dockyard.build.foundation import Foundation
+    from dockyard.build.request import BuildRequest
+    from dockyard.cache import Cache
+    from dockyard.debian.mirror import Mirror
+    from dockyard.fetch import Fetcher
+    from dockyard.oci.platform import Platform
+    from dockyard.progress import Reporter
+    from dockyard.wheels.lock import Lock, LockedWheel
+    from dockyard.wheels.resolve import ResolveRequest
+    from dockyard.wheels.settings import IndexSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What one platform's plan is decided from."""
+
+    config: AppConfig
+    origin: ConfigOrigin
+    detected: Detected
+    app: AppEntries
+    platform: Platform
+    python: str
+    foundation: Foundation
+    lock: Lock
+    decisions: tuple[Decision, ...]
+    warnings: tuple[str, ...]
+
+
+def read_config(request: BuildRequest) -> tuple[AppConfig, ConfigOrigin]:
+    """The folder's configuration, with what the command line changes of it."""
+    from dockyard.app.config import ConfigOrigin, load_config, parse_config
+    from dockyard.app.ignore import project_root
+
+    config, origin = load_config(project_root(request.folder))
+    if request.overrides:
+        names = {key.replace("_", "-"): value for key, value in request.overrides.items()}
+        changed = parse_config(names, ConfigOrigin(name="command line"))
+        update = {key: getattr(changed, key) for key in changed.model_fields_set}
+        config = config.model_copy(update=update)
+    return config, origin
+
+
+def gather(
+    request: BuildRequest,
+    platform: Platform,
+    *,
+    outputs: Sequence[Path] = (),
+    cache: Cache,
+    fetcher: Fetcher,
+    reporter: Reporter,
+) -> Inputs:
+    """Look at the project, choose a Python and a base, and resolve what it depends on."""
+    from dockyard.app.detect import choose_python, detect
+    from dockyard.app.entries import app_entries
+
+    config, origin = read_config(request)
+    detected = detect(request.folder, config, origin, outputs=outputs)
+    offered = _pythons(config, platform)
+    choice = choose_python(detected.python, offered, base=config.base or "the base")
+    gathering = _Gathering(request, platform, config, detected, cache, fetcher, reporter)
+    minors = [choice.value.minor, *choice.value.fallback]
+    foundation, lock, failures = gathering.first_that_resolves(minors)
+    python = lock.python
+    why = str(choice)
+    if failures:
+        why = f"Python {minors[0]} would be newer, but: {failures[0]}"
+    app = app_entries(
+        detected.project,
+        workdir=detected.workdir.value,
+        models=detected.models.value,
+        writable=[decision.value for decision in detected.writable],
+    )
+    decisions = [
+        Decision(subject=what, value=value, why=reason)
+        for what, value, reason in detected.decisions()
+        if what != "python"
+    ]
+    decisions.insert(1, Decision(subject="python", value=python, why=why))
+    decisions.insert(1, Decision(subject="base", value=str(foundation), why=_base_reason(config)))
+    decisions.insert(
+        3,
+        Decision(
+            subject="packages",
+            value=f"{len(lock.wheels)} wheels",
+            why=gathering.how_resolved,
+        ),
+    )
+    return Inputs(
+        config=config,
+        origin=origin,
+        detected=detected,
+        app=app,
+        platform=platform,
+        python=python,
+        foundation=foundation,
+        lock=lock,
+        decisions=tuple(decisions),
+        warnings=(*detected.warnings, *lock.notes),
+    )
+
+
+def _pythons(config: AppConfig, platform: Platform) -> Sequence[str]:
+    if is_debian(config.base):
+        return debian_pythons(config.base)
+    assert config.base is not None
+    pythons = image_pythons(open_image(config.base, platform))
+    if not pythons:
+        raise BuildError(
+            f"the base {config.base} has no Python",
+            where="`base`",
+            hint="Use an image that has one, or leave `base` out.",
+        )
+    return sorted(pythons)
+
+
+def _base_reason(config: AppConfig) -> str:
+    return "as configured" if config.base else "the Debian suite that has this Python"
+
+
+class _Gathering:
+    """One request while its base and its lock are found."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        platform: Platform,
+        config: AppConfig,
+        detected: Detected,
+        cache: Cache,
+        fetcher: Fetcher,
+        reporter: Reporter,
+    ) -> None:
+        from dockyard.wheels.settings import gather_settings
+
+        self.request = request
+        self.platform = platform
+        self.config = config
+        self.detected = detected
+        self.cache = cache
+        self.fetcher = fetcher
+        self.reporter = reporter
+        self.settings: IndexSettings = gather_settings(detected.folder)
+        self.how_resolved = ""
+
+    def first_that_resolves(
+        self, minors: Sequence[str]
+    ) -> tuple[Foundation, Lock, tuple[str, ...]]:
+        """Resolve for the first of these Pythons that can be; and why earlier ones can't.
+
+        When none can, the first one's error is raised: it is the Python that was wanted.
+        """
+        first: ResolveError | None = None
+        for minor in minors:
+            try:
+                foundation = self._foundation(minor)
+                return foundation, self._lock(minor, foundation), (first.what,) if first else ()
+            except ResolveError as error:
+                first = first or error
+        assert first is not None
+        raise first
+
+    def _foundation(self, minor: str) -> Foundation:
+        if not is_debian(self.config.base):
+            assert self.config.base is not None
+            return open_foundation(self.config.base, minor, self.platform)
+        from dockyard.debian.base import DebianBase, resolve_apt, resolve_base
+
+        mirror = self._mirror()
+        pinned = self._pinned_base(minor)
+        if pinned is not None:
+            base = DebianBase.from_record(pinned)
+        else:
+            with self.reporter.task("Choosing the base's packages"):
+                base = resolve_base(
+                    python=minor,
+                    architecture=self.platform.architecture,
+                    shell=self.config.shell,
+                    fetcher=self.fetcher,
+                    cache=self.cache,
+                    mirror=mirror,
+                    upgrade=self.request.upgrade,
+                )
+        apt = resolve_apt(
+            self.config.apt,
+            base,
+            fetcher=self.fetcher,
+            cache=self.cache,
+            mirror=mirror,
+            upgrade=self.request.upgrade,
+        )
+        return DebianFoundation(base=base, apt=apt, mirror=mirror)
+
+    def _mirror(self) -> Mirror:
+        from dockyard.debian.mirror import VARIABLE, find_mirror
+
+        mirror = find_mirror()
+        if mirror is None:
+            raise BuildError(
+                "no Debian mirror is known to take the base from",
+                hint=f"Set {VARIABLE} to the URL of a Debian archive, or set `base` to a local "
+                "image: oci:DIR or archive:FILE.",
+            )
+        return mirror
+
+    def _pinned_base(self, minor: str) -> dict[str, Any] | None:
+        """The base that pylock.toml names for this platform and Python, if it is to be used."""
+        name = self.detected.dependencies.value.lock
+        if name is None or self.request.upgrade:
+            return None
+        from dockyard.wheels.pylock import read_pylock
+
+        bases = read_pylock(self.detected.folder / name).tool.get("base")
+        if not isinstance(bases, dict):
+            return None
+        record = bases.get(f"{self.platform.architecture}-python{minor}")
+        fits = isinstance(record, dict) and record.get("shell") == self.config.shell
+        return record if fits else None
+
+    def _lock(self, minor: str, foundation: Foundation) -> Lock:
+        from dockyard.wheels.editable import editable_wheel
+        from dockyard.wheels.lock import Lock
+        from dockyard.wheels.resolve import resolve
+        from dockyard.wheels.sdist import build_sources
+
+        source = self.detected.dependencies.value
+        if source.kind == "none":
+            self.how_resolved = "nothing is needed"
+            return Lock(
+                python=minor,
+                architecture=self.platform.architecture,
+                glibc=foundation.glibc,
+                wheels=(),
+                inputs="",
+            )
+        request = self.resolve_request(minor, foundation.glibc, locked=True)
+        lock = resolve(
+            request, cache=self.cache, reporter=self.reporter, offline=self.request.offline
+        )
+        lock = build_sources(
+            lock,
+            settings=self.settings,
+            cache=self.cache,
+            reporter=self.reporter,
+            offline=self.request.offline,
+        )
+        in_place = [
+            editable_wheel(project, app=self._place(project.path), cache=self.cache)
+            for project in lock.editables
+        ]
+        wheels = sorted([*lock.wheels, *in_place], key=lambda wheel: wheel.name)
+        self._check(wheels, request)
+        self.how_resolved = f"from {request.source.path.name}"
+        return replace(lock, python=minor, wheels=tuple(wheels))
+
+    def resolve_request(self, minor: str, glibc: str, *, locked: bool) -> ResolveRequest:
+        """What is asked of the resolver; `locked`: Dockyard's own pylock.toml may answer."""
+        from dockyard.wheels.requirement import DependencySource
+        from dockyard.wheels.resolve import ResolveRequest
+        from dockyard.wheels.target import Target
+
+        source = self.detected.dependencies.value
+        kinds: dict[str, Any] = {
+            "pylock": "pylock.toml",
+            "uv-lock": "uv.lock",
+            "pyproject": "pyproject.toml",
+            "environment": "environment.yml",
+        }
+        if locked and source.lock is not None:
+            chosen = DependencySource(kind="pylock.toml", path=self.detected.folder / source.lock)
+        elif self.request.locked and source.kind not in ("pylock", "uv-lock"):
+            raise BuildError(
+                "--locked was asked for, and there is no lock",
+                where=str(self.detected.folder),
+                hint="Make one: dockyard lock",
+            )
+        elif len(source.files) == 1 or source.kind in kinds:
+            chosen = DependencySource(
+                kind=kinds.get(source.kind, "requirements.txt"),
+                path=self.detected.folder / source.files[0],
+            )
+        else:
+            chosen = DependencySource(kind="requirements.txt", path=self._listed(source))
+        return ResolveRequest(
+            source=chosen,
+            target=Target(python=minor, architecture=self.platform.architecture, glibc=glibc),
+            root=self.detected.folder,
+            settings=self.settings,
+            extras=source.extras,
+            groups=source.groups,
+            accelerator=self.detected.accelerator.value,
+            upgrade=self.request.upgrade,
+        )
+
+    def _listed(self, source: DependencySource) -> Path:
+        """A requirements file, in the cache, for requirements that the configuration lists."""
+        import hashlib
+
+        lines = [f"-r {self.detected.folder / name}" for name in source.files]
+        text = "\n".join([*lines, *source.requirements]) + "\n"
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        path = self.cache.root / "listed" / key / "requirements.txt"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.cache.temporary() as new:
+                new.write_text(text)
+                new.replace(path)
+        return path
+
+    def _place(self, folder: Path) -> str:
+        """Where a folder of the project lies in the image."""
+        inside = folder.resolve().relative_to(self.detected.folder.resolve())
+        return f"{self.detected.workdir.value.strip('/')}/{inside.as_posix()}".removesuffix("/.")
+
+    def _check(self, wheels: Sequence[LockedWheel], request: ResolveRequest) -> None:
+        from dockyard.wheels.tags import check_fits
+
+        for wheel in wheels:
+            check_fits(wheel.filename, request.target)

@@ -1,0 +1,134 @@
+"""What an image will be made of, decided before any byte is fetched or packed.
+
+Rules:
+- Nothing here touches disk or network: a plan can be printed, compared and tested.
+- Order is from the most to the least stable, so that images share as long a chain as they can:
+  base, Debian packages, wheels of SOLO_SIZE and more (each alone, the largest first, then by
+  name), all small wheels together, bytecode, model files, application code.
+- An image has at most MAX_LAYERS layers with its base; past that the smallest solo wheels join
+  the small ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dockyard.files import FileEntry
+    from dockyard.oci.config import ImageConfig
+    from dockyard.oci.platform import Platform
+    from dockyard.wheels.lock import LockedWheel
+
+SOLO_SIZE = 5_000_000
+MAX_LAYERS = 60
+
+LayerKind = Literal["base", "apt", "python", "wheel", "wheels", "bytecode", "model", "app"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One choice and its reason, as the plan prints it."""
+
+    subject: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLayer:
+    """One layer to be: what goes in, where it comes from and why it is a layer of its own.
+
+    size: bytes to be stored, as far as known before packing (a spliced layer is about as large
+    as its wheels); None when unknown. created_by: the image history's line, which `inspect` and
+    `diff` read back.
+    """
+
+    kind: LayerKind
+    title: str
+    origin: str
+    why: str
+    created_by: str
+    size: int | None = None
+    wheels: tuple[LockedWheel, ...] = ()
+    entries: tuple[FileEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildPlan:
+    """One platform's image before it is made."""
+
+    references: tuple[str, ...]
+    platform: Platform
+    python: str
+    layers: tuple[PlannedLayer, ...]
+    config: ImageConfig
+    decisions: tuple[Decision, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def plan_wheel_layers(
+    wheels: Sequence[LockedWheel], *, other_layers: int
+) -> tuple[PlannedLayer, ...]:
+    """Split wheels into layers: the large ones alone, the small ones together.
+
+    other_layers: how many layers the image has besides these. A wheel of unknown size counts as
+    small.
+    """
+    solo = sorted(
+        (wheel for wheel in wheels if (wheel.size or 0) >= SOLO_SIZE),
+        key=lambda wheel: (-(wheel.size or 0), wheel.name),
+    )
+    small = [wheel for wheel in wheels if (wheel.size or 0) < SOLO_SIZE]
+    room = max(0, MAX_LAYERS - other_layers - 1)
+    merged = len(solo) > room
+    small += solo[room:]
+    layers = [
+        PlannedLayer(
+            kind="wheel",
+            title=f"{wheel.name} {wheel.version}",
+            origin=wheel.filename,
+            why="large enough to be shared alone",
+            created_by=f"dockyard wheel {wheel.name}=={wheel.version} sha256:{wheel.sha256}",
+            size=wheel.size,
+            wheels=(wheel,),
+        )
+        for wheel in solo[:room]
+    ]
+    if small:
+        small.sort(key=lambda wheel: wheel.name)
+        names = " ".join(f"{wheel.name}=={wheel.version}" for wheel in small)
+        layers.append(
+            PlannedLayer(
+                kind="wheels",
+                title=f"{len(small)} small wheels" if len(small) > 1 else names,
+                origin=", ".join(f"{wheel.name} {wheel.version}" for wheel in small),
+                why="the smaller wheels together"
+                + (f", to stay within {MAX_LAYERS} layers" if merged else ""),
+                created_by=f"dockyard wheels {names}",
+                size=sum(wheel.size or 0 for wheel in small),
+                wheels=tuple(small),
+            )
+        )
+    return tuple(layers)
+
+
+def cuda_environment(wheels: Sequence[LockedWheel]) -> dict[str, str]:
+    """The variables that a GPU image needs, from its wheels; empty for a CPU image.
+
+    NVIDIA_REQUIRE_CUDA is read from the CUDA runtime wheel that was resolved (its version is
+    CUDA's own), so there is no table that goes stale. LD_LIBRARY_PATH is never set: wheels find
+    their libraries by RPATH.
+    """
+    runtime = next(
+        (wheel for wheel in wheels if wheel.name.startswith("nvidia-cuda-runtime")), None
+    )
+    if runtime is None and not any(wheel.name.startswith("nvidia-") for wheel in wheels):
+        return {}
+    env = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+    if runtime is not None:
+        major, minor = [*runtime.version.split("."), "0"][:2]
+        env["NVIDIA_REQUIRE_CUDA"] = f"cuda>={major}.{minor}"
+    return env

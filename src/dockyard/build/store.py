@@ -1,0 +1,130 @@
+"""The layers that the cache knows: by what went into them, and how to stream their bytes again.
+
+Rules:
+- A key is the SHA-256 of everything that can change a layer's bytes; the layout version is part
+  of each. Equal keys mean equal layers, on any machine.
+- A layer spliced from wheels is kept as a recipe (some literals and a list of slices), not as a
+  second copy of the wheels. It counts as known only while those wheels are on disk.
+- Two processes that want one layer pack it once: the second waits, and finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dockyard.errors import ImageError
+from dockyard.oci.descriptor import Descriptor
+from dockyard.oci.digest import Digest
+from dockyard.oci.layer import LAYOUT_VERSION, BlobFile, Layer, RecipeBlob, pack_layer
+from dockyard.oci.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from dockyard.cache import Cache
+    from dockyard.files import FileEntry
+    from dockyard.oci.layer import Compression
+
+_RECORD = "layers"
+
+
+def layer_key(kind: str, **inputs: Any) -> str:
+    """The cache key of a layer of this kind made from these JSON-able inputs."""
+    facts = {"layout": LAYOUT_VERSION, "kind": kind, **inputs}
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerStore:
+    """The cache's layers.
+
+    archives: where each wheel's file is, by its SHA-256 (hexadecimal).
+    """
+
+    cache: Cache
+    archives: Mapping[str, Path]
+
+    def find(self, key: str, *, created_by: str) -> Layer | None:
+        """The layer with this key, if its bytes can still be streamed."""
+        record = self.cache.read_record(_RECORD, key)
+        if record is None:
+            return None
+        content = self.cache.blob_path(record["content"])
+        descriptor = Descriptor.from_json(record["descriptor"], where=f"cache record {key}")
+        try:
+            if record["spliced"]:
+                recipe = Recipe.open(content)
+                if not all(self._present(name) for name in recipe.archives):
+                    return None
+                blob: BlobFile | RecipeBlob = RecipeBlob(recipe=recipe, locate=self._locate)
+            elif content.stat().st_size == descriptor.size:
+                blob = BlobFile(path=content)
+            else:
+                return None
+        except (OSError, ImageError):
+            # Damaged or gone: as good as never packed.
+            return None
+        return Layer(
+            descriptor=descriptor,
+            diff_id=Digest.parse(record["diff_id"]),
+            uncompressed_size=record["uncompressed_size"],
+            blob=blob,
+            created_by=created_by,
+        )
+
+    def pack(
+        self,
+        key: str,
+        entries: Callable[[], Sequence[FileEntry]],
+        *,
+        created_by: str,
+        compression: Compression,
+        advance: Callable[[int], None],
+    ) -> Layer:
+        """Pack the layer with this key, or find it when another process has just packed it.
+
+        `entries` is called only when there is something to pack.
+        """
+        with self.cache.lock(f"layer {key}"):
+            found = self.find(key, created_by=created_by)
+            if found is not None:
+                return found
+            names = {path: sha256 for sha256, path in self.archives.items()}
+            packed = pack_layer(
+                entries(),
+                cache=self.cache,
+                compression=compression,
+                advance=advance,
+                archive=names.get,
+            )
+            self.cache.write_record(
+                _RECORD,
+                key,
+                {
+                    "descriptor": packed.descriptor.to_json(),
+                    "diff_id": str(packed.diff_id),
+                    "uncompressed_size": packed.uncompressed_size,
+                    "content": packed.content,
+                    "spliced": packed.recipe is not None,
+                },
+            )
+        layer = self.find(key, created_by=created_by)
+        if layer is None:
+            raise ImageError(
+                "a layer went away while it was being used",
+                where=str(self.cache.root),
+                hint="Build again, and prune the cache only when no build runs.",
+            )
+        return layer
+
+    def _locate(self, name: str) -> Path:
+        return self.archives[name]
+
+    def _present(self, name: str) -> bool:
+        path = self.archives.get(name)
+        return path is not None and path.exists()
