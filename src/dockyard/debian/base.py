@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +46,7 @@ from dockyard.fetch import redacted
 from dockyard.files import FileEntry, file_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -195,8 +197,8 @@ def base_entries(
     that is damaged, unsafe, or needs its scripts.
     """
     below = _Tree()
-    for package in base.packages:
-        below.add(_read(package, debs, cache))
+    for deb in _read_all(base.packages, debs, cache):
+        below.add(deb)
     for entry in root_entries(
         architecture=base.architecture, python=base.python, shell=base.shell, user=user, uid=uid
     ):
@@ -207,8 +209,8 @@ def base_entries(
             below.put(link, "")
     below.finish(base.architecture, {})
     above = _Tree(below)
-    for package in apt:
-        above.add(_read(package, debs, cache))
+    for deb in _read_all(apt, debs, cache):
+        above.add(deb)
     if apt:
         above.finish(base.architecture, below.files)
     return BaseFiles(
@@ -251,7 +253,11 @@ class _Tree:
         known = self.files.get(entry.path)
         if known is not None and not (known.kind == entry.kind == "directory"):
             first = self._owners.get(entry.path, "")
-            if owner == "" or self._replaces(owner, first):
+            is_folder = (known.kind == "directory", entry.kind == "directory")
+            if is_folder == (False, True) and known.kind == "symlink" and owner:
+                return  # what lies in the folder follows the link: see _through_links
+            replaced = is_folder == (True, False) and entry.kind == "symlink"
+            if owner == "" or replaced or self._replaces(owner, first):
                 pass
             elif first == "" or self._replaces(first, owner) or same_content(known, entry):
                 return
@@ -329,6 +335,14 @@ def _resolved_parents(path: str, links: Mapping[str, str]) -> str:
         else:
             break
     return path
+
+
+def _read_all(
+    packages: Sequence[DebianPackage], debs: Mapping[str, Path], cache: Cache
+) -> Iterator[Deb]:
+    """Yield the packages in their order; unpacked on all cores (liblzma lets others run)."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield from pool.map(lambda package: _read(package, debs, cache), packages)
 
 
 def _read(package: DebianPackage, debs: Mapping[str, Path], cache: Cache) -> Deb:

@@ -16,7 +16,7 @@ from dockyard.errors import DebianError
 _RELATION = re.compile(
     r"""(?P<name>[a-zA-Z0-9][a-zA-Z0-9+.-]*)
         (?: : (?P<qualifier>[a-z0-9-]+))?
-        (?: \s* \( \s* (?P<operator><<|<=|=|>=|>>|<|>) \s* (?P<version>[^\s)]+) \s* \))?
+        (?: \s* \( \s* (?P<operator><<|<=|=|>=|>>|<|>) \s* (?P<version>\w[^\s)]*) \s* \))?
         (?: \s* \[ [^]]* \])? (?: \s* < [^>]* >)*
     """,
     re.VERBOSE,

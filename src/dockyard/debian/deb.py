@@ -16,16 +16,16 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from dockyard.debian.control import parse_stanza
 from dockyard.errors import DebianError
 from dockyard.files import FileEntry, SliceSource, check_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from dockyard.cache import Cache
 
@@ -161,52 +161,78 @@ def _inflated(
     else:
         raise _damaged(path, f"has no {stem} in a compression that is known")
     offset, size = members[stem + suffix]
-    inflater: Any
-    if suffix == ".gz":
-        inflater = zlib.decompressobj(wbits=31)
-    elif suffix == ".xz":
-        inflater = lzma.LZMADecompressor(memlimit=1 << 30)
-    elif suffix == ".zst":
-        import zstandard
-
-        inflater = zstandard.ZstdDecompressor().decompressobj()
-    else:
-        inflater = None
     produced = 0
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
-        while size:
-            data = file.read(min(_CHUNK // 4, size))
-            if not data:
-                raise _damaged(path, "ends early")
-            size -= len(data)
-            for chunk in _pieces(inflater, data):
-                produced += len(chunk)
-                if produced > limit:
-                    raise _damaged(path, f"unpacks to far more than it says (over {limit} bytes)")
-                yield chunk
-    if inflater is not None and not getattr(inflater, "eof", True):
-        raise _damaged(path, "ends early")
+        raw = _raw(file, size)
+        for chunk in _PIECES[suffix](raw):
+            produced += len(chunk)
+            if produced > limit:
+                raise _damaged(path, f"unpacks to far more than it says (over {limit} bytes)")
+            yield chunk
 
 
-def _pieces(inflater: Any, data: bytes) -> Iterator[bytes]:
-    """Yield what `data` inflates to, bounded pieces where the library can bound them."""
-    if inflater is None:
+def _raw(file: IO[bytes], size: int) -> Iterator[bytes]:
+    while size:
+        data = file.read(min(_CHUNK // 4, size))
+        if not data:
+            raise EOFError("the file ends early")
+        size -= len(data)
         yield data
-    elif isinstance(inflater, lzma.LZMADecompressor):
-        while data or not (inflater.needs_input or inflater.eof):
-            yield inflater.decompress(data, _CHUNK)
-            data = b""
-    elif hasattr(inflater, "unconsumed_tail"):
+
+
+# Each of these yields pieces of bounded size, however well the data is compressed.
+
+
+def _of_gzip(raw: Iterator[bytes]) -> Iterator[bytes]:
+    inflater = zlib.decompressobj(wbits=31)
+    for data in raw:
         while data:
             yield inflater.decompress(data, _CHUNK)
             data = inflater.unconsumed_tail
-    else:
-        try:
-            yield inflater.decompress(data)
-        except Exception as error:
-            # zstandard's own error class; its module is only imported where it is needed.
-            raise zlib.error(str(error)) from error
+    if not inflater.eof:
+        raise EOFError("it ends early")
+
+
+def _of_xz(raw: Iterator[bytes]) -> Iterator[bytes]:
+    inflater = lzma.LZMADecompressor(memlimit=1 << 30)
+    for data in raw:
+        while data or not (inflater.needs_input or inflater.eof):
+            yield inflater.decompress(data, _CHUNK)
+            data = b""
+    if not inflater.eof:
+        raise EOFError("it ends early")
+
+
+def _of_zstd(raw: Iterator[bytes]) -> Iterator[bytes]:
+    import zstandard
+
+    try:
+        source = cast("IO[bytes]", _Readable(raw))
+        with zstandard.ZstdDecompressor().stream_reader(source) as reader:
+            while chunk := reader.read(_CHUNK):
+                yield chunk
+    except zstandard.ZstdError as error:
+        raise zlib.error(str(error)) from error
+
+
+class _Readable(RawIOBase):
+    """Chunks as a file, which is what zstandard reads in bounded pieces."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next chunk, whatever its size: the reader keeps what it can't use yet."""
+        return next(self._chunks, b"")
+
+
+_PIECES: dict[str, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
+    "": iter,
+    ".gz": _of_gzip,
+    ".xz": _of_xz,
+    ".zst": _of_zstd,
+}
 
 
 def merged(path: str) -> str:

@@ -11,6 +11,7 @@ import lzma
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dockyard.debian.control import Relation, parse_relations, parse_stanza
 from dockyard.debian.mirror import Archive, Mirror
@@ -48,8 +49,11 @@ class DebianPackage:
 
     def download(self, mirror: Mirror) -> Download:
         """Return what to fetch, from this mirror."""
+        archive = mirror.url(self.archive)
+        # A plain path is used as it is; in a URL "%" and the like must be escaped.
+        name = self.filename if archive.startswith("/") else quote(self.filename, safe="/+~")
         return Download(
-            url=f"{mirror.url(self.archive)}/{self.filename}",
+            url=f"{archive}/{name}",
             sha256=self.sha256,
             size=self.size,
             title=f"{self.name} {self.version}",

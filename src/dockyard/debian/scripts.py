@@ -98,7 +98,7 @@ _NEUTRAL = re.compile(
     | case\s+["'\w$@*]+\s+in
     | [\w|*"'<>-]+\)(?:\s*(?::|true)?\s*;;)?
     | (?:el)?if\s{_TEST}(?:\s*(?:&&|\|\|)\s*{_TEST})*\s*(?:;\s*then)?
-    | (?:echo|printf)\s(?:[^`|;&]|\\`|>&2)*
+    | (?:echo|printf)\s(?:[^`|;&<>]|\\`|[12]?>&2)*
     | \w+=["'\w./+-]*
     | update-alternatives\s+(?:--quiet\s+)?--(?:remove|remove-all|list)\s[^`;&]*
     )\s*;?""",

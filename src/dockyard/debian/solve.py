@@ -113,7 +113,7 @@ class _Solver:
                         for other, version in self._holders(relation.name):
                             if other != name and relation.accepts(version):
                                 raise DebianError(
-                                    f"{name} can't be installed beside {other} {version} "
+                                    f"{name} can't be installed beside {other} "
                                     f"({field.title()}: {relation})",
                                     hint="Ask for only one of them, or use your own base image.",
                                 )
