@@ -157,7 +157,7 @@ def _dependencies(path: Path, text: str) -> tuple[list[tuple[int, str]], list[tu
             continue
         if section != "dependencies":
             continue
-        indent, value = len(item[1]), item[2].strip().strip("\"'")
+        indent, value = len(item[1]), _unquoted(item[2].strip())
         if pip_indent is not None and indent > pip_indent:
             pip.append((number, value))
         elif value.rstrip() == "pip:":
@@ -168,6 +168,11 @@ def _dependencies(path: Path, text: str) -> tuple[list[tuple[int, str]], list[tu
             pip_indent = None
             conda.append((number, value))
     return conda, pip
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if quoted else value
 
 
 def _specifier(version: str, path: Path, number: int) -> str:
