@@ -434,6 +434,13 @@ def test_an_unusable_url_is_a_fetch_error(cache, url):
         Fetcher(cache).fetch([Download(url=url, sha256="0" * 64, size=1, title="x")])
 
 
+def test_a_ca_file_that_is_none_is_named(server, cache, tmp_path):
+    missing = tmp_path / "ca.pem"
+    with pytest.raises(FetchError, match="CA file") as caught:
+        Fetcher(cache, ca_file=missing).fetch([wanted(server)])
+    assert caught.value.where == str(missing)
+
+
 @pytest.mark.parametrize("form", ["path", "url"])
 def test_local_files_are_used_in_place(cache, tmp_path, form):
     path = tmp_path / "a file.whl"

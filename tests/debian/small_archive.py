@@ -40,7 +40,9 @@ def sign(text, key=None):
 def tar_of(members):
     """members: (name, bytes) for a file, or a ready TarInfo, or (TarInfo, bytes)."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:", format=tarfile.GNU_FORMAT) as archive:
+    with tarfile.open(
+        fileobj=out, mode="w:", format=tarfile.GNU_FORMAT, errors="surrogateescape"
+    ) as archive:
         for member in members:
             if isinstance(member, tarfile.TarInfo):
                 archive.addfile(member)

@@ -121,6 +121,18 @@ def test_refuses_unsafe_members(tmp_path, cache, member, message):
         read(tmp_path, cache, data)
 
 
+def test_names_that_systemd_escapes_are_left_out(tmp_path, cache):
+    name = "./lib/systemd/system/system-systemd\\x2dcryptsetup.slice"
+    data, _ = make_deb("a", "1", [(name, b"x"), ("./usr/bin/a", b"x")])
+    assert list(files(read(tmp_path, cache, data))) == ["usr/bin/a"]
+
+
+def test_names_that_are_no_utf8_are_refused(tmp_path, cache):
+    data, _ = make_deb("a", "1", [("./usr/share/caf\udce9", b"x")])
+    with pytest.raises(DebianError, match="can't be unpacked"):
+        read(tmp_path, cache, data)
+
+
 CONTROL = COMPRESS[".xz"](tar_of([("./control", b"Package: a\nVersion: 1\n")]))
 DATA = COMPRESS[".xz"](tar_of([("./x", b"x")]))
 FORMAT = ("debian-binary", b"2.0\n")

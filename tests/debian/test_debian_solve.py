@@ -104,6 +104,12 @@ def test_names_what_a_misspelt_package_may_mean():
     assert "libgl1" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["libgl1=1.6", "git:amd64", "git/sid", "Git", "", "a b", "-y"])
+def test_refuses_what_is_no_bare_package_name(name):
+    with pytest.raises(DebianError, match="is no package name"):
+        names("git 1", name)
+
+
 @pytest.mark.parametrize("field", ["Conflicts: b", "Breaks: b (<< 2)", "Conflicts: virtual"])
 def test_refuses_two_packages_that_exclude_each_other(field):
     with pytest.raises(DebianError, match="can't be installed beside b "):

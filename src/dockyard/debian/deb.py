@@ -20,6 +20,7 @@ from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from dockyard.debian.contents import is_dropped
 from dockyard.debian.control import parse_stanza
 from dockyard.errors import DebianError
 from dockyard.files import FileEntry, SliceSource, check_path
@@ -95,7 +96,7 @@ def _unpack(path: Path, cache: Cache) -> dict[str, Any]:
             for chunk in _inflated(path, members, "data.tar", limit):
                 writer.write(chunk)
         tar = cache.blob_path(writer.hexdigest)
-        with tarfile.open(tar, "r:") as archive:
+        with tarfile.open(tar, "r:", encoding="utf-8", errors="strict") as archive:
             entries = _entries(archive, where=path.name)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, UnicodeError) as error:
         raise _damaged(path, f"can't be unpacked: {error}") from error
@@ -247,6 +248,8 @@ def _entries(archive: tarfile.TarFile, *, where: str) -> list[tuple[Any, ...]]:
         name = member.name.removeprefix("./").rstrip("/")
         if name in ("", "."):
             continue
+        if "\\" in name and is_dropped(merged(name)):
+            continue  # systemd escapes names with it; those units are left out
         path = merged(check_path(name, where=where))
         if member.isdir():
             # Sticky and writable for all: a folder like /tmp, the only mode that matters to run.

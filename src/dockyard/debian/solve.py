@@ -11,6 +11,7 @@ Rules (policy 7):
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass
 from functools import cmp_to_key
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from dockyard.debian.packages import Candidate, DebianPackage, Index
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")  # policy 5.6.7
 _UPGRADE = "Run `dockyard lock --upgrade`, so that base and packages are of one day."
 
 
@@ -82,6 +84,11 @@ class _Solver:
 
     def ask(self, name: str) -> None:
         """Take a package that the user named."""
+        if not _NAME.fullmatch(name):
+            raise DebianError(
+                f"{name!r} is no package name",
+                hint="Write the bare name: the suite chooses the version, and the lock keeps it.",
+            )
         if name in self.base or name in self.chosen:
             return
         relation = Relation(name)
