@@ -778,3 +778,82 @@ def test_the_examples_are_understood():
         "onnx-digits": ("uvicorn", "serve:app"),
         "cuda-torch": ("uvicorn", "app:app"),
     }
+
+
+def test_gradio_launched_without_a_name_and_on_the_configured_port(tmp_path):
+    files = {
+        "app.py": "import gradio as gr\ngr.Interface(print, 'text', 'text').launch()\n",
+        "requirements.txt": "gradio",
+        "dockyard.toml": "ports = 7000\n",
+    }
+    found = look(tmp_path, files)
+    assert found.variables()["GRADIO_SERVER_NAME"] == "0.0.0.0"
+    assert found.variables()["GRADIO_SERVER_PORT"] == "7000"
+
+
+DJANGO = {
+    "manage.py": "if __name__ == '__main__':\n    print(1)\n",
+    "site1/wsgi.py": "from django.core.wsgi import get_wsgi_application\n"
+    "application = get_wsgi_application()\n",
+    "site1/asgi.py": "from django.core.asgi import get_asgi_application\n"
+    "application = get_asgi_application()\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("server", "target"),
+    [("gunicorn", "site1.wsgi:application"), ("uvicorn", "site1.asgi:application")],
+)
+def test_django_is_served_by_the_server_that_is_there(tmp_path, server, target):
+    found = look(tmp_path, DJANGO | {"requirements.txt": f"django\n{server}\n"})
+    assert found.command.value[:2] == (server, target)
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [("server = app.server\n", ("gunicorn", "app:server")), ("", ("python", "app.py"))],
+)
+def test_dash_is_served_by_the_name_of_the_app_inside(tmp_path, line, command):
+    code = f"from dash import Dash\napp = Dash(__name__)\n{line}"
+    code += "if __name__ == '__main__':\n    app.run(host='0.0.0.0')\n"
+    found = look(tmp_path, {"app.py": code, "requirements.txt": "dash\ngunicorn"})
+    assert found.command.value[:2] == command
+
+
+def test_an_api_beside_a_streamlit_page_is_two_apps(tmp_path):
+    files = {
+        "api.py": "from fastapi import FastAPI\napp = FastAPI()\n",
+        "streamlit_app.py": "import streamlit as st\nst.title('x')\n",
+        "requirements.txt": "fastapi\nuvicorn\nstreamlit",
+    }
+    assert "streamlit_app.py:2: Streamlit" in fails(tmp_path, files)
+
+
+def test_a_script_that_the_dockerfile_starts_is_looked_into(tmp_path):
+    files = CLASSIC | {
+        "Dockerfile": 'FROM python:3.11\nCOPY . .\nRUN chmod +x run.sh\nENTRYPOINT ["./run.sh"]\n',
+        "run.sh": "#!/bin/sh\n# python other.py --port 1\nexec python app.py\n",
+    }
+    found = look(tmp_path, files)
+    assert found.entrypoint.value == ("sh", "./run.sh")
+    assert (found.module, found.ports.value) == ("app.py", (Port(8080),))
+
+
+def test_requirements_in_a_folder_are_offered(tmp_path):
+    said = fails(tmp_path, {"app.py": "import flask\n", "requirements/prod.txt": "flask"})
+    assert 'requirements = "requirements/prod.txt"' in said
+
+
+def test_optional_imports_need_no_source(tmp_path):
+    code = "try:\n    import ujson as json\nexcept ImportError:\n    import json\nprint(json)\n"
+    assert look(tmp_path, {"main.py": code}).dependencies.value.kind == "none"
+
+
+def test_a_port_in_the_file_that_starts_the_app_by_name(tmp_path):
+    files = {
+        "run.py": "import uvicorn\nif __name__ == '__main__':\n"
+        "    uvicorn.run('app.main:app', host='0.0.0.0', port=9000)\n",
+        "app/main.py": "from fastapi import FastAPI\napp = FastAPI()\n",
+        "requirements.txt": "fastapi\nuvicorn",
+    }
+    assert look(tmp_path, files).command.value[-1] == "9000"

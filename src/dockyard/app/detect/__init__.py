@@ -146,7 +146,7 @@ def detect(
     models = detect_models(project)
     _refuse_emptiness(root, project, code, config, models.value)
 
-    source = detect_dependencies(root, config, origin, documents, code.imports())
+    source = detect_dependencies(root, config, origin, documents, code.imports(optional=False))
     evidence = Evidence(
         folder=root,
         project=project,
@@ -172,7 +172,10 @@ def detect(
     warnings = [*origin.warnings, *evidence.warnings, *start.warnings, *project.left_out]
     warnings += _missing_variables(modules, variables)
     warnings += _apt_advice(config, dockerfile)
-    warnings += [f"{fault.text} isn't valid Python" for fault in code.faults]
+    warnings += [
+        f"{fault.text} isn't Python that can be read: what it says isn't known"
+        for fault in code.faults
+    ]
     return Detected(
         folder=root,
         project=project,

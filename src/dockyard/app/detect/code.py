@@ -13,7 +13,15 @@ import warnings
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from dockyard.app.detect.facts import Code, Fact, Module, ServerCall, WebApp
+from dockyard.app.detect.facts import (
+    APPS,
+    FACTORIES,
+    Code,
+    Fact,
+    Module,
+    ServerCall,
+    WebApp,
+)
 from dockyard.app.detect.resolve import Resolver, dotted, environment_read
 
 if TYPE_CHECKING:
@@ -22,23 +30,6 @@ if TYPE_CHECKING:
     from dockyard.app.detect.facts import Kind, Server
     from dockyard.app.ignore import Project
 
-APPS: Mapping[str, Kind] = {
-    "flask.Flask": "flask",
-    "quart.Quart": "quart",
-    "dash.Dash": "dash",
-    "fastapi.FastAPI": "fastapi",
-    "fastapi.applications.FastAPI": "fastapi",
-    "starlette.applications.Starlette": "starlette",
-    "litestar.Litestar": "litestar",
-    "gradio.Interface": "gradio",
-    "gradio.Blocks": "gradio",
-    "gradio.ChatInterface": "gradio",
-    "gradio.TabbedInterface": "gradio",
-    "gradio.mount_gradio_app": "fastapi",
-    "django.core.wsgi.get_wsgi_application": "django",
-    "django.core.asgi.get_asgi_application": "starlette",
-}
-FACTORIES = ("create_app", "make_app", "build_app", "get_app", "create_application", "application")
 _SKIPPED_FOLDERS = frozenset(
     {"tests", "test", "docs", "doc", "examples", "notebooks", "migrations"}
 )
@@ -75,6 +66,7 @@ def read_code(project: Project, *, workdir: str, variables: Mapping[str, str]) -
             resolver = Resolver(tree, image_path, variables)
             modules[file.path] = _Reader(file.path, tree, resolver, sources, folders).read()
         except SyntaxError as error:
+            # It may be right for a newer Python than the one that runs Dockyard.
             faults.append(Fact(text=f"{file.path}:{error.lineno or 1}", line=error.lineno or 1))
         except (OSError, ValueError, RecursionError, MemoryError):
             faults.append(Fact(text=file.path, line=1))
@@ -236,6 +228,8 @@ class _Reader:
                 self.made(name, call)
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.Call() as call):
                 self.made(name, call)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Attribute(attr="server") as of):
+                module.names["=" + dotted(of)] = name
             case ast.With(items=items, body=body):
                 for item in items:
                     target = item.optional_vars
@@ -320,6 +314,9 @@ class _Reader:
         server = self.server(node, full, last)
         if server is not None:
             self.started(node, server, main=main)
+            if server == "gradio" and not any(app.kind == "gradio" for app in module.apps):
+                # Launched without a name, or inside a function.
+                module.apps.append(WebApp(kind="gradio", name="demo", line=node.lineno))
         self.written(node, full, last)
         if last in ("Route", "add_url_rule", "add_api_route", "add_route", "add_get"):
             path = self.resolver.text(node.args[0]) if node.args else None
@@ -341,6 +338,8 @@ class _Reader:
             return "gradio"
         if last in ("run", "run_server") and isinstance(node.func, ast.Attribute):
             owner = dotted(node.func.value)
+            if "flask_socketio" in self.module.imports and node.args:
+                return "socketio"
             kinds = {app.name: app.kind for app in self.module.apps}
             kind = kinds.get(owner)
             if kind == "dash":

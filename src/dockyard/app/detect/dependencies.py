@@ -404,6 +404,18 @@ def _nothing(folder: Path, imports: Mapping[str, str]) -> ProjectError:
                 where=file,
                 hint=f"Export them: {way}.",
             )
+    elsewhere = sorted(
+        path.relative_to(folder).as_posix()
+        for shape in ("requirements*.txt", "requirements/*.txt", "*/requirements.txt")
+        for path in folder.glob(shape)
+    )
+    if elsewhere:
+        listed_files = ", ".join(elsewhere[:6])
+        return ProjectError(
+            f"nothing says which packages the code needs; there are {listed_files}",
+            where=next(iter(sorted(imports.values()))),
+            hint=f'Say which: `requirements = "{elsewhere[0]}"` in dockyard.toml.',
+        )
     if (folder / "pyproject.toml").is_file():
         advice = "pyproject.toml has no [project] table. Add one with `dependencies`, or write"
     else:

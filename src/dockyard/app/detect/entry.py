@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from typing import TYPE_CHECKING
 
 from dockyard.app.detect.listen import port_in_command, port_of_call
@@ -64,6 +65,7 @@ class Evidence:
     ) -> None:
         self.folder = folder
         self.paths = project.paths()
+        self.executable = frozenset(file.path for file in project.files if file.executable)
         self.code = code
         self.config = config
         self.origin = origin
@@ -113,6 +115,10 @@ def _from_dockerfile(evidence: Evidence) -> Start | None:
         return None
     words = tuple("python" if word == "python3" else word for word in command)
     entry = tuple("python" if word == "python3" else word for word in entrypoint)
+    script = (entry or words)[0].removeprefix(evidence.workdir.rstrip("/") + "/").removeprefix("./")
+    if script.endswith(".sh") and script not in evidence.executable:
+        # The Dockerfile may have made it executable in a step that isn't run here.
+        entry, words = (("sh", *entry), words) if entry else ((), ("sh", *words))
     return _known(evidence, words, entry, why="the Dockerfile starts it so", where=place)
 
 
@@ -153,6 +159,7 @@ def _known(
 ) -> Start:
     """A start whose words are given; the file that it runs is looked for."""
     words = (*entrypoint, *command)
+    words = (*words, *_words_of_script(evidence, words))
     module = _module_of(evidence, words)
     found = evidence.code.modules.get(module or "")
     warnings = script_warnings(found) if found and "python" in words[0] else ()
@@ -168,8 +175,23 @@ def _known(
     )
 
 
+def _words_of_script(evidence: Evidence, words: Sequence[str]) -> list[str]:
+    """The words of a shell script of the project's that a command runs."""
+    inner = evidence.workdir.rstrip("/") + "/"
+    for word in words[:3]:
+        path = word.removeprefix(inner).removeprefix("./")
+        if path.endswith(".sh") and path in evidence.paths:
+            try:
+                text = (evidence.folder / path).read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                return []
+            lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+            return " ".join(lines).replace("\\", " ").split()[:2000]
+    return []
+
+
 def _server_of(words: Sequence[str]) -> str:
-    names = [word.rpartition("/")[2] for word in words[:4]]
+    names = [word.rpartition("/")[2] for word in words]
     known = ("uvicorn", "gunicorn", "hypercorn", "streamlit", "flask", "waitress-serve", "gradio")
     return next((name.removesuffix("-serve") for name in names if name in known), "")
 
@@ -228,11 +250,45 @@ def _from_app(evidence: Evidence) -> Start | None:
     ]
     if not found:
         return None
-    module, app = _choose_app(evidence, found)
-    said = port_of_call([module, *evidence.code.reachable(module.path)[1:]])
+    module, app = _choose_app(evidence, _one_django(evidence, found))
+    _refuse_streamlit_beside(evidence, module, app)
+    # A file apart may start it by its name: uvicorn.run("app.main:app", port=9000).
+    starters = [
+        other
+        for other in evidence.code.modules.values()
+        if any(call.target.partition(":")[0] == module.name for call in other.calls if call.target)
+    ]
+    said = port_of_call([module, *starters, *evidence.code.reachable(module.path)[1:]])
     configured = evidence.config.ports[0].number if evidence.config.ports else None
     port = configured or (said.value if said else _exposed(evidence))
     return start_app(module, app, evidence.source, port=port, workdir=evidence.workdir)
+
+
+def _one_django(
+    evidence: Evidence, found: list[tuple[Module, WebApp]]
+) -> list[tuple[Module, WebApp]]:
+    """Django's wsgi.py and asgi.py are the same app: the server that is there decides."""
+    if not any(app.kind == "django" for _, app in found):
+        return found
+    if {"gunicorn", "waitress"} & evidence.source.names() or not any(
+        module.path.endswith("asgi.py") for module, _ in found
+    ):
+        return [item for item in found if not item[0].path.endswith("asgi.py")]
+    return [item for item in found if item[1].kind != "django"]
+
+
+def _refuse_streamlit_beside(evidence: Evidence, module: Module, app: WebApp) -> None:
+    """An API and a Streamlit page side by side are two apps."""
+    reached = {inner.path for inner in evidence.code.reachable(module.path)}
+    for other in evidence.code.modules.values():
+        is_page = "pages" in other.path.split("/")[:-1] or other.path in reached
+        if other.streamlit and not is_page and _rank(other)[:2] <= _rank(module)[:2]:
+            raise ProjectError(
+                "there are several web apps, and nothing says which one to start:\n"
+                f"  {module.path}:{app.line}: {title(app)}\n"
+                f"  {other.path}:{other.streamlit}: Streamlit",
+                hint=_HOW,
+            )
 
 
 def _choose_app(evidence: Evidence, found: list[tuple[Module, WebApp]]) -> tuple[Module, WebApp]:
@@ -437,11 +493,15 @@ def _several(modules: Sequence[Module], what: str) -> ProjectError:
     )
 
 
+def _running() -> str:
+    return f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+
+
 def _nothing(evidence: Evidence) -> ProjectError:
     faults = evidence.code.faults
     if faults:
         return ProjectError(
-            "isn't valid Python, and nothing else here can be started",
+            f"isn't valid Python (as {_running()} reads it), and nothing else here can be started",
             where=faults[0].text,
             hint="Correct it, or say what to start: `command` in dockyard.toml.",
         )

@@ -9,7 +9,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Kind = Literal["flask", "quart", "dash", "django", "fastapi", "starlette", "litestar", "gradio"]
-Server = Literal["flask", "uvicorn", "hypercorn", "waitress", "gradio", "dash", "aiohttp", "http"]
+Server = Literal[
+    "flask", "uvicorn", "hypercorn", "waitress", "gradio", "dash", "aiohttp", "http", "socketio"
+]
+
+APPS: Mapping[str, Kind] = {
+    "flask.Flask": "flask",
+    "quart.Quart": "quart",
+    "dash.Dash": "dash",
+    "fastapi.FastAPI": "fastapi",
+    "fastapi.applications.FastAPI": "fastapi",
+    "starlette.applications.Starlette": "starlette",
+    "litestar.Litestar": "litestar",
+    "gradio.Interface": "gradio",
+    "gradio.Blocks": "gradio",
+    "gradio.ChatInterface": "gradio",
+    "gradio.TabbedInterface": "gradio",
+    "gradio.mount_gradio_app": "fastapi",
+    "django.core.wsgi.get_wsgi_application": "django",
+    "django.core.asgi.get_asgi_application": "starlette",
+}
+FACTORIES = ("create_app", "make_app", "build_app", "get_app", "create_application", "application")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +124,17 @@ class Code:
             waiting += sorted(module.local)
         return list(found.values())
 
-    def imports(self, modules: Sequence[Module] | None = None) -> dict[str, str]:
-        """Top-level imports that are neither the project's nor Python's, and where they are."""
+    def imports(
+        self, modules: Sequence[Module] | None = None, *, optional: bool = True
+    ) -> dict[str, str]:
+        """Top-level imports that are neither the project's nor Python's, and where they are.
+
+        optional: whether those inside a `try` count.
+        """
         found: dict[str, str] = {}
         for module in self.modules.values() if modules is None else modules:
             for name, line in module.imports.items():
+                if not optional and name in module.optional:
+                    continue
                 found.setdefault(name, f"{module.path}:{line}")
         return found

@@ -32,6 +32,7 @@ DEFAULT_PORTS = {
     "streamlit": 8501,
     "aiohttp": 8080,
     "http": 8000,
+    "socketio": 5000,
 }
 _ASGI = frozenset({"fastapi", "starlette", "litestar", "quart"})
 _TITLES = {
@@ -114,7 +115,10 @@ def start_app(
     extra = module.main_extra
 
     if app.kind == "gradio":
-        return _gradio(module, app, call, where, workdir)
+        return _gradio(module, app, call, where, workdir, port=port)
+    if call is not None and call.server == "socketio":
+        # Its own server speaks WebSocket; another one would need workers made for it.
+        return _as_script(module, app, call, workdir)
     if call is not None and call.main and extra is not None:
         return _as_script(module, app, call, workdir, extra_line=extra.line, extra=extra.text)
 
@@ -165,9 +169,13 @@ def _wsgi(
     where: str,
 ) -> Start:
     name, env = import_place(module, workdir)
-    attribute = f"{app.name}.server" if app.kind == "dash" else app.name
-    target = f"{name}:{attribute}{'()' if app.factory else ''}"
     has = source.names()
+    attribute = app.name
+    if app.kind == "dash":
+        # What WSGI servers want is the Flask app inside, and only by a name.
+        attribute = module.names.get(f"={app.name}.server", "")
+        has = has if attribute else frozenset()
+    target = f"{name}:{attribute}{'()' if app.factory else ''}"
     if "gunicorn" in has:
         number = port or DEFAULT_PORTS["gunicorn"]
         # One process, so that the model is in memory once; threads, since inference leaves the
@@ -225,7 +233,13 @@ def _wsgi(
 
 
 def _gradio(
-    module: Module, app: WebApp, call: ServerCall | None, where: str, workdir: str
+    module: Module,
+    app: WebApp,
+    call: ServerCall | None,
+    where: str,
+    workdir: str,
+    *,
+    port: int | None,
 ) -> Start:
     if call is None:
         raise ProjectError(
@@ -234,7 +248,7 @@ def _gradio(
             hint=f"Add `{app.name}.launch()` at the end of {module.path}.",
         )
     command, env = script_command(module, workdir)
-    port = call.port or DEFAULT_PORTS["gradio"]
+    port = call.port or port or DEFAULT_PORTS["gradio"]
     env = {**env, "GRADIO_SERVER_NAME": _OPEN[0], "GRADIO_ANALYTICS_ENABLED": "False"}
     if call.port is None:
         env["GRADIO_SERVER_PORT"] = str(port)
@@ -286,6 +300,9 @@ def _development_server() -> str:
 def _local_only(module: Module, call: ServerCall) -> tuple[str, ...]:
     """A warning when a server listens where nothing outside the container reaches it."""
     if call.host is None or call.host in _OPEN:
+        return ()
+    if not call.host and call.server in ("aiohttp", "waitress"):
+        # Their default is all interfaces.
         return ()
     host = call.host or "127.0.0.1, the default,"
     return (
