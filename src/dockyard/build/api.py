@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockyard.cache import Cache
-from dockyard.oci.platform import Platform
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from dockyard.build.inputs import Inputs
     from dockyard.build.plan import BuildPlan
@@ -105,7 +104,7 @@ def plan_project(
     """Decide what the image will be made of; resolves, but packs nothing."""
     from dockyard.build.execute import known_layers
 
-    with _workshop(request, cache, reporter) as (shop, fetcher):
+    with workshop(request, cache, reporter) as (shop, fetcher):
         inputs, plan = _planned(request, shop, fetcher, reporter, outputs=())
         return PlannedImage(
             plan=plan, cached=known_layers(plan, inputs, cache=shop, fetcher=fetcher)
@@ -125,7 +124,7 @@ def build_project(
     from dockyard.build.sinks import deliver
 
     outputs = [target.path for target in targets if target.path is not None]
-    with _workshop(request, cache, reporter) as (shop, fetcher):
+    with workshop(request, cache, reporter) as (shop, fetcher):
         inputs, plan = _planned(request, shop, fetcher, reporter, outputs=outputs)
         for warning in plan.warnings:
             reporter.warn(warning)
@@ -136,7 +135,7 @@ def build_project(
 
 
 @contextmanager
-def _workshop(
+def workshop(
     request: BuildRequest, cache: Cache | None, reporter: Reporter
 ) -> Iterator[tuple[Cache, Fetcher]]:
     """The cache and the fetcher of one build."""
@@ -157,12 +156,12 @@ def _planned(
     outputs: Sequence[Path],
 ) -> tuple[Inputs, BuildPlan]:
     from dockyard.build.compose import plan_image
-    from dockyard.build.inputs import gather, read_config
+    from dockyard.build.inputs import gather, platforms_of
 
-    platform = request.platform
-    if platform is None:
-        config, _ = read_config(request)
-        platform = Platform.parse(config.platforms[0]) if config.platforms else Platform.host()
+    platform, *more = platforms_of(request)
+    if more:
+        names = ", ".join(map(str, more))
+        reporter.warn(f"only {platform} is built; build the others with --platform: {names}")
     inputs = gather(
         request, platform, outputs=outputs, cache=cache, fetcher=fetcher, reporter=reporter
     )

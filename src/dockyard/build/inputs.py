@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dockyard.oci.platform import Platform
     from dockyard.progress import Reporter
     from dockyard.wheels.lock import Lock, LockedWheel
+    from dockyard.wheels.pylock import LockFile
     from dockyard.wheels.resolve import ResolveRequest
     from dockyard.wheels.settings import IndexSettings
 
@@ -47,7 +48,6 @@ class Inputs:
     """What one platform's plan is decided from."""
 
     config: AppConfig
-    origin: ConfigOrigin
     detected: Detected
     app: AppEntries
     platform: Platform
@@ -72,6 +72,65 @@ def read_config(request: BuildRequest) -> tuple[AppConfig, ConfigOrigin]:
     return config, origin
 
 
+def platforms_of(request: BuildRequest) -> tuple[Platform, ...]:
+    """The platforms to build for: the request's, else the configured ones, else this host's."""
+    from dockyard.oci.platform import Platform
+
+    if request.platform is not None:
+        return (request.platform,)
+    config, _ = read_config(request)
+    return tuple(map(Platform.parse, config.platforms)) or (Platform.host(),)
+
+
+def resolve_for_lock(
+    request: BuildRequest,
+    platform: Platform,
+    *,
+    cache: Cache,
+    fetcher: Fetcher,
+    reporter: Reporter,
+) -> tuple[Foundation, Lock]:
+    """What a lock is written from: the base, and the resolution with its document."""
+    gathering, minors = _begin(request, platform, cache, fetcher, reporter)
+    gathering.locking = True
+    foundation, lock, _ = gathering.first_that_resolves(minors)
+    return foundation, lock
+
+
+def stale_lock_reasons(
+    request: BuildRequest,
+    platform: Platform,
+    *,
+    cache: Cache,
+    fetcher: Fetcher,
+    reporter: Reporter,
+) -> list[str]:
+    """Why the project's pylock.toml isn't current for this platform; empty when it is."""
+    gathering, minors = _begin(request, platform, cache, fetcher, reporter)
+    return gathering.stale_reasons(minors[0])
+
+
+def _begin(
+    request: BuildRequest,
+    platform: Platform,
+    cache: Cache,
+    fetcher: Fetcher,
+    reporter: Reporter,
+    outputs: Sequence[Path] = (),
+) -> tuple[_Gathering, Sequence[str]]:
+    """Look at the project; also the Pythons to try, the best first."""
+    from dockyard.app.detect import choose_python, detect
+
+    config, origin = read_config(request)
+    detected = detect(request.folder, config, origin, outputs=outputs)
+    offered = _pythons(config, platform)
+    choice = choose_python(detected.python, offered, base=config.base or "the base")
+    gathering = _Gathering(
+        request, platform, config, detected, cache, fetcher, reporter, str(choice)
+    )
+    return gathering, (choice.value.minor, *choice.value.fallback)
+
+
 def gather(
     request: BuildRequest,
     platform: Platform,
@@ -82,18 +141,13 @@ def gather(
     reporter: Reporter,
 ) -> Inputs:
     """Look at the project, choose a Python and a base, and resolve what it depends on."""
-    from dockyard.app.detect import choose_python, detect
     from dockyard.app.entries import app_entries
 
-    config, origin = read_config(request)
-    detected = detect(request.folder, config, origin, outputs=outputs)
-    offered = _pythons(config, platform)
-    choice = choose_python(detected.python, offered, base=config.base or "the base")
-    gathering = _Gathering(request, platform, config, detected, cache, fetcher, reporter)
-    minors = [choice.value.minor, *choice.value.fallback]
+    gathering, minors = _begin(request, platform, cache, fetcher, reporter, outputs)
+    config, detected = gathering.config, gathering.detected
     foundation, lock, failures = gathering.first_that_resolves(minors)
     python = lock.python
-    why = str(choice)
+    why = gathering.why_python
     if failures:
         why = f"Python {minors[0]} would be newer, but: {failures[0]}"
     app = app_entries(
@@ -119,7 +173,6 @@ def gather(
     )
     return Inputs(
         config=config,
-        origin=origin,
         detected=detected,
         app=app,
         platform=platform,
@@ -161,6 +214,7 @@ class _Gathering:
         cache: Cache,
         fetcher: Fetcher,
         reporter: Reporter,
+        why_python: str,
     ) -> None:
         from dockyard.wheels.settings import gather_settings
 
@@ -172,7 +226,9 @@ class _Gathering:
         self.fetcher = fetcher
         self.reporter = reporter
         self.settings: IndexSettings = gather_settings(detected.folder)
+        self.why_python = why_python
         self.how_resolved = ""
+        self.locking = False
 
     def first_that_resolves(
         self, minors: Sequence[str]
@@ -222,6 +278,32 @@ class _Gathering:
         )
         return DebianFoundation(base=base, apt=apt, mirror=mirror)
 
+    def _earlier_lock(self) -> LockFile | None:
+        """The lock whose versions are to be kept when a new one is written."""
+        from dockyard.wheels.pylock import read_pylock
+
+        name = self.detected.dependencies.value.lock
+        if not self.locking or self.request.upgrade or name is None:
+            return None
+        return read_pylock(self.detected.folder / name)
+
+    def stale_reasons(self, minor: str) -> list[str]:
+        """Why the project's lock isn't current for this Python."""
+        foundation = self._foundation(minor)
+        return self._stale(self.resolve_request(minor, foundation.glibc, locked=True))
+
+    def _stale(self, request: ResolveRequest) -> list[str]:
+        from dockyard.wheels.pylock import read_pylock
+        from dockyard.wheels.stale import loose_source, stale_reasons
+
+        if request.source.kind != "pylock.toml":
+            return []
+        lock_file = read_pylock(request.source.path)
+        loose = loose_source(lock_file, request.root)
+        if loose is None:
+            return []
+        return stale_reasons(lock_file, replace(request, source=loose))
+
     def _mirror(self) -> Mirror:
         from dockyard.debian.mirror import VARIABLE, find_mirror
 
@@ -264,9 +346,19 @@ class _Gathering:
                 wheels=(),
                 inputs="",
             )
-        request = self.resolve_request(minor, foundation.glibc, locked=True)
+        request = self.resolve_request(minor, foundation.glibc, locked=not self.locking)
+        if self.request.locked and (reasons := self._stale(request)):
+            raise BuildError(
+                f"--locked was asked for, and the lock isn't current: {'; '.join(reasons)}",
+                where=request.source.path.name,
+                hint="Update it: dockyard lock",
+            )
         lock = resolve(
-            request, cache=self.cache, reporter=self.reporter, offline=self.request.offline
+            request,
+            cache=self.cache,
+            reporter=self.reporter,
+            offline=self.request.offline,
+            prefer=self._earlier_lock(),
         )
         lock = build_sources(
             lock,

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 # Name: where the click command is, and its line in `dockyard --help`.
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("dockyard.cli.build:build", "Build an image from a project folder."),
+    "init": ("dockyard.cli.init:init", "Write dockyard.toml with what was detected, and why."),
+    "lock": ("dockyard.cli.lock:lock", "Write pylock.toml: the exact packages of the image."),
     "run": ("dockyard.cli.run:run", "Run an image, or build a project folder and run that."),
+    "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers: origin, size, sharing."),
+    "diff": ("dockyard.cli.diff:diff", "Say what changed between two images."),
+    "schema": ("dockyard.cli.schema:schema", "Print the JSON Schema of dockyard.toml."),
     "version": ("dockyard.cli.version:version", "Show the versions of Dockyard and of the engine."),
 }
 

@@ -26,6 +26,8 @@ __all__ = [
     "EngineInfo",
     "Gpus",
     "Health",
+    "HistoryLine",
+    "ImageReader",
     "Images",
     "LocalImage",
     "LogChunk",
@@ -119,6 +121,14 @@ class ContainerState:
         return self.status in ("exited", "dead", "removing")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLine:
+    """A line of an image's history; size: unpacked bytes, 0 where only the config changed."""
+
+    created_by: str
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class LogChunk:
     """Some bytes that a container wrote; not necessarily whole lines."""
@@ -173,6 +183,16 @@ class Images(Protocol):
 
     def remove_image(self, reference: str, *, force: bool = False) -> None:
         """Remove a name, and the image with its last one; absent ones are no error."""
+
+
+class ImageReader(Protocol):
+    """An engine that shows what its images are made of."""
+
+    def history(self, reference: str) -> tuple[HistoryLine, ...]:
+        """The image's layers, bottom first: what made each, and its unpacked bytes."""
+
+    def save(self, reference: str) -> Iterator[bytes]:
+        """The image as a docker-archive tar, streamed."""
 
 
 class Containers(Protocol):

@@ -1,0 +1,95 @@
+"""Writing pylock.toml: the packages for every platform of the project, and the base.
+
+Rules:
+- What is written is what a build would take now; a build on another day then takes the same.
+- The base's Debian packages are in it, each with its hash, because mirrors move on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dockyard.build.foundation import DebianFoundation
+from dockyard.errors import BuildError
+from dockyard.oci.platform import Platform
+from dockyard.progress import SILENT
+
+if TYPE_CHECKING:
+    from dockyard.build.request import BuildRequest
+    from dockyard.cache import Cache
+    from dockyard.progress import Reporter
+    from dockyard.wheels.lock import Lock
+
+NAME = "pylock.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenLock:
+    """A lock that was written."""
+
+    path: Path
+    packages: int
+    platforms: str
+
+
+def lock_project(
+    request: BuildRequest, *, cache: Cache | None = None, reporter: Reporter = SILENT
+) -> WrittenLock:
+    """Resolve for every platform of the project and write pylock.toml into its folder."""
+    from dockyard.build.api import workshop
+    from dockyard.build.inputs import platforms_of, resolve_for_lock
+    from dockyard.wheels.pylock import write_pylock
+
+    locks: list[Lock] = []
+    bases: dict[str, Any] = {}
+    with workshop(request, cache, reporter) as (shop, fetcher):
+        for platform in platforms_of(request):
+            foundation, lock = resolve_for_lock(
+                replace(request, platform=platform),
+                platform,
+                cache=shop,
+                fetcher=fetcher,
+                reporter=reporter,
+            )
+            locks.append(lock)
+            if isinstance(foundation, DebianFoundation):
+                key = f"{platform.architecture}-python{lock.python}"
+                bases[key] = foundation.base.to_record()
+    if not any(lock.document for lock in locks):
+        raise BuildError(
+            "there is nothing to lock: the project names no dependencies",
+            where=str(request.folder),
+            hint="Name them in requirements.txt or pyproject.toml.",
+        )
+    path = request.folder.absolute() / NAME
+    write_pylock(locks, path, extra={"base": bases})
+    return WrittenLock(
+        path=path,
+        packages=len({wheel.name for lock in locks for wheel in lock.wheels}),
+        platforms=", ".join(str(Platform("linux", lock.architecture)) for lock in locks),
+    )
+
+
+def check_lock(
+    request: BuildRequest, *, cache: Cache | None = None, reporter: Reporter = SILENT
+) -> None:
+    """Raise BuildError, with the reasons, unless pylock.toml is there and current."""
+    from dockyard.build.api import workshop
+    from dockyard.build.inputs import platforms_of, stale_lock_reasons
+
+    path = request.folder.absolute() / NAME
+    if not path.exists():
+        raise BuildError("there is no lock", where=str(path), hint="Make one: dockyard lock")
+    with workshop(request, cache, reporter) as (shop, fetcher):
+        for platform in platforms_of(request):
+            reasons = stale_lock_reasons(
+                request, platform, cache=shop, fetcher=fetcher, reporter=reporter
+            )
+            if reasons:
+                raise BuildError(
+                    f"{NAME} isn't current: {'; '.join(reasons)}",
+                    where=str(path),
+                    hint="Update it: dockyard lock",
+                )

@@ -1,0 +1,143 @@
+"""Images that a command names: in the engine, in an OCI layout's folder, in an archive's file.
+
+Rules: "oci:DIR" and "archive:FILE" say which; a path that exists is taken for what it is; anything
+else is an image of the engine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dockyard.build.describe import LayerFacts
+    from dockyard.engine.docker import DockerEngine
+    from dockyard.oci.image import Image
+    from dockyard.progress import Reporter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What `inspect` shows of an image, wherever it is; config is the image-spec's object.
+
+    unpacked: whether the layers' sizes are of the unpacked files (an engine) or compressed.
+    """
+
+    name: str
+    id: str
+    platform: str
+    size: int
+    unpacked: bool
+    config: Mapping[str, object]
+    layers: tuple[LayerFacts, ...]
+
+
+def stored_image(text: str) -> Image | None:
+    """The image in a layout or archive that the text names; None when it names neither."""
+    kind, colon, rest = text.partition(":")
+    path = Path(text)
+    if colon and kind in ("oci", "archive"):
+        path = Path(rest)
+    elif not path.exists() or not (path.is_file() or (path / "index.json").exists()):
+        return None
+    if path.is_dir() or kind == "oci":
+        from dockyard.oci.layout import read_layout
+
+        return read_layout(path)
+    from dockyard.oci.archive import read_archive
+
+    return read_archive(path)
+
+
+def image_facts(text: str) -> ImageFacts:
+    """Look at an image; raises EngineError or ImageError when there is none."""
+    from dockyard.build.describe import describe_layers
+
+    image = stored_image(text)
+    if image is None:
+        return _engine_facts(text)
+    layers = describe_layers(
+        [layer.created_by for layer in image.layers],
+        [str(layer.diff_id) for layer in image.layers],
+        [layer.descriptor.size for layer in image.layers],
+        others={},
+    )
+    return ImageFacts(
+        name=text,
+        id=str(image.id),
+        platform=str(image.platform),
+        size=image.size,
+        unpacked=False,
+        config=image.config.to_json()["config"],
+        layers=layers,
+    )
+
+
+def _engine_facts(reference: str) -> ImageFacts:
+    from dockyard.build.describe import describe_layers
+    from dockyard.engine.connect import find_engine
+
+    engine = find_engine()
+    image = engine.image(reference)
+    if image is None:
+        raise _absent(reference, engine)
+    history = engine.history(reference)
+    if len(history) != len(image.layers):
+        history = tuple(line for line in history if line.size)
+    sizes = [line.size for line in history]
+    if len(sizes) != len(image.layers):
+        sizes = [0] * len(image.layers)
+    others = {
+        other.references[0] if other.references else other.id[7:19]: other.layers
+        for other in engine.images()
+        if other.id != image.id
+    }
+    return ImageFacts(
+        name=image.references[0] if image.references else reference,
+        id=image.id,
+        platform=f"{image.os}/{image.architecture}",
+        size=image.size,
+        unpacked=True,
+        config=image.config,
+        layers=describe_layers(
+            [line.created_by for line in history], image.layers, sizes, others=others
+        ),
+    )
+
+
+@contextmanager
+def readable_image(text: str, reporter: Reporter) -> Iterator[Image]:
+    """Yield the image with its layers' bytes; one of the engine is saved to a temporary file."""
+    image = stored_image(text)
+    if image is not None:
+        yield image
+        return
+    from dockyard.engine.connect import find_engine
+    from dockyard.oci.archive import read_archive
+
+    engine = find_engine()
+    known = engine.image(text)
+    if known is None:
+        raise _absent(text, engine)
+    with tempfile.NamedTemporaryFile(prefix="dockyard-", suffix=".tar") as file:
+        with reporter.task(f"Reading {text} from the engine", total=known.size) as task:
+            for chunk in engine.save(text):
+                file.write(chunk)
+                task.advance(len(chunk))
+        file.flush()
+        yield read_archive(Path(file.name))
+
+
+def _absent(reference: str, engine: DockerEngine) -> EngineError:
+    return EngineError(
+        f"there is no image {reference}",
+        where=str(engine.info),
+        hint="Build it with `dockyard build`, or name a file: oci:DIR or archive:FILE.",
+    )
