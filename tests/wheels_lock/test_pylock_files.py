@@ -190,6 +190,18 @@ def test_upgrade_takes_the_newest(project: Project, index: TinyIndex) -> None:
     assert versions(kept) == {"beta": "2.0"}
 
 
+def test_the_project_itself_stays_in_the_app_with_a_lock_too(project: Project) -> None:
+    project.write(
+        "pyproject.toml", '[project]\nname = "own"\nversion = "1"\ndependencies = ["alpha"]\n'
+    )
+    lock = project.resolve("pyproject.toml")
+    write_pylock(lock, project.root / "pylock.toml")
+    again = project.resolve("pylock.toml")
+    assert again.editables == lock.editables
+    assert [own.name for own in again.editables] == ["own"]
+    assert again.wheels == lock.wheels
+
+
 def test_local_projects_stay_relative_in_the_lock(project: Project) -> None:
     write_project(project.root / "libs" / "inside", "inside", "0.4")
     project.write("requirements.txt", "-e ./libs/inside\n")

@@ -280,6 +280,10 @@ def test_uv_lock_is_read_without_an_index(
     assert versions(lock) == {"alpha": "1.0", "beta": "1.0", "gamma": "1.0"}
     assert {wheel.name for wheel in lock.wheels if wheel.requested} >= {"alpha", "gamma"}
     assert versions(project.resolve("uv.lock", offline=True)) == {"alpha": "1.0"}
+    assert not project.heard.warnings
+    project.write("pyproject.toml", PYPROJECT.replace("alpha<2", "alpha>1"))
+    assert versions(project.resolve("uv.lock", offline=True)) == {"alpha": "1.0"}
+    assert any("asks for alpha>1, it has 1.0" in text for text in project.heard.warnings)
 
 
 def test_an_unreachable_index_is_one_message(

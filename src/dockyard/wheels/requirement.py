@@ -142,7 +142,7 @@ def read_source(
         source=source,
         lines=_locked_names(source) if source.kind == "uv.lock" else (),
         files=(source.path,),
-        content=(_read(source.path, None), *sorted(extras), *sorted(groups)),
+        content=(_read(source.path, None), *_folder_content(source.path.parent)),
     )
 
 

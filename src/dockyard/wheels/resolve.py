@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from dockyard.cache import Cache
     from dockyard.progress import Reporter
-    from dockyard.wheels.lock import Lock
+    from dockyard.wheels.lock import EditableProject, Lock
     from dockyard.wheels.target import Target
 
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -135,7 +135,7 @@ def _from_pylock(
     credentials = request.settings.credentials
     if requirements:
         credentials += requirements.credentials
-    return select_lock(
+    lock = select_lock(
         lock_file.document,
         target=request.target,
         requested=names,
@@ -148,6 +148,7 @@ def _from_pylock(
         demanded=demanded_hashes(requirements) if requirements else None,
         extra=lock_file.tool,
     )
+    return replace(lock, editables=_with_project(lock, loose))
 
 
 class _Resolution:
@@ -187,6 +188,9 @@ class _Resolution:
                 record = self.cache.read_record(_RECORD, key)
                 if record is not None and _files_exist(record["document"]):
                     self.notes = list(record["notes"])
+                    for note in self.notes:
+                        if note not in self.requirements.notes:
+                            self.reporter.warn(note)
                     return self._select(record["document"])
             with self.reporter.task(f"Resolving {self.request.source.path.name}"):
                 lock = self._accelerated()
@@ -376,7 +380,23 @@ class _Resolution:
         answer = self.solver.run(arguments, folder=self.folder)
         if answer.status:
             raise translate(answer.complaint, self._context()).error
-        return parse_document(answer.output, self.folder, source.path.name)
+        document = parse_document(answer.output, self.folder, source.path.name)
+        self._compare_with_project(document)
+        return document
+
+    def _compare_with_project(self, document: dict[str, Any]) -> None:
+        """Say what pyproject.toml asks for and uv.lock doesn't have."""
+        from dockyard.wheels.stale import unmet_requirements
+
+        request = self.request
+        pyproject = self.folder / "pyproject.toml"
+        if not pyproject.is_file():
+            return
+        beside = DependencySource(kind="pyproject.toml", path=pyproject)
+        asked = read_source(beside, extras=request.extras, groups=request.groups)
+        versions = LockFile(path=request.source.path, document=document).versions
+        for reason in unmet_requirements(asked, versions, request.target):
+            self._note(f"uv.lock isn't current (`uv lock` updates it): {reason}")
 
     def _select(self, document: dict[str, Any]) -> Lock:
         request = self.request
@@ -399,7 +419,7 @@ class _Resolution:
             replace(source, requested=source.requested or Path(source.url) in asked)
             for source in lock.sources
         )
-        return replace(lock, sources=sources, editables=_with_project(lock, request))
+        return replace(lock, sources=sources, editables=_with_project(lock, request.source))
 
     def _table(self) -> dict[str, Any]:
         """What [tool.dockyard] says of this resolution."""
@@ -428,13 +448,13 @@ class _Resolution:
         self.reporter.warn(text)
 
 
-def _with_project(lock: Lock, request: ResolveRequest) -> Any:
+def _with_project(lock: Lock, source: DependencySource | None) -> tuple[EditableProject, ...]:
     """The lock's editable projects, and the project itself when it is one that installs."""
-    if request.source.kind != "pyproject.toml":
+    if source is None or source.kind != "pyproject.toml":
         return lock.editables
     from dockyard.wheels.editable import own_project
 
-    own = own_project(request.source.path)
+    own = own_project(source.path)
     if own is None or any(project.name == own.name for project in lock.editables):
         return lock.editables
     return tuple(sorted((*lock.editables, own), key=lambda project: project.name))
