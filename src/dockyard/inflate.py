@@ -26,6 +26,14 @@ except ImportError:  # no ISA-L for this processor
     pass
 
 
+error: tuple[type[Exception], ...] = (zlib.error, _zlib.error)
+
+
+def decompressor() -> Any:
+    """Return what inflates one raw DEFLATE stream, with the interface of zlib's objects."""
+    return _zlib.decompressobj(wbits=-15)
+
+
 def inflate(
     source: DeflatedSource, *, on_raw: Callable[[bytes], object] | None = None
 ) -> Iterator[bytes]:
@@ -35,7 +43,7 @@ def inflate(
     Raises FileTreeError, naming the archive, when the stream is damaged, shorter or longer than
     declared, or its CRC-32 differs.
     """
-    inflater: Any = _zlib.decompressobj(wbits=-15)
+    inflater = decompressor()
     crc = 0
     produced = 0
     left = source.compressed_size

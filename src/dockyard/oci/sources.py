@@ -1,7 +1,7 @@
 """Reading the many small files of a layer quickly, and telling which long ones compress.
 
 Rules: the same checks as `dockyard.inflate` makes, without its per-file costs (opening the archive
-again, a decompressor object, a generator). Only files of up to SMALL bytes come here.
+again, a generator, many pieces). Only files of up to SMALL, or WHOLE, bytes come here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import deflate
 
+from dockyard import inflate
 from dockyard.errors import FileTreeError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dockyard.files import DeflatedSource, SliceSource
 
 SMALL = 1 << 16
+WHOLE = 1 << 20
 
 _OPEN = 16
 _SAMPLES = 5
@@ -52,6 +54,23 @@ class OpenFiles:
         if deflate.crc32(data) != source.crc32:
             raise _damaged(source, "doesn't have its declared CRC-32")
         return data
+
+    def whole(self, source: DeflatedSource) -> tuple[bytes, bytes]:
+        """Return the file's DEFLATE stream and its bytes, with all the checks of `inflate`."""
+        raw = self._pread(source.path, source.offset, source.compressed_size)
+        # libdeflate doesn't say how much of its input it used, and the stream is to be copied.
+        inflater = inflate.decompressor()
+        try:
+            data: bytes = inflater.decompress(raw, source.size + 1)
+        except inflate.error as error:
+            raise _damaged(source, "is no valid DEFLATE stream") from error
+        if not inflater.eof or len(data) != source.size:
+            raise _damaged(source, "doesn't inflate to its declared size")
+        if inflater.unused_data:
+            raise _damaged(source, "has bytes after the end of its stream")
+        if deflate.crc32(data) != source.crc32:
+            raise _damaged(source, "doesn't have its declared CRC-32")
+        return raw, data
 
     def read(self, source: SliceSource) -> bytes:
         """Return the file's bytes; raises FileTreeError when there are fewer than declared."""

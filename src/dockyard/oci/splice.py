@@ -27,7 +27,7 @@ from dockyard.files import BytesSource, DeflatedSource, SliceSource
 from dockyard.inflate import inflate
 from dockyard.oci import gzip, tar
 from dockyard.oci.lanes import Lane
-from dockyard.oci.sources import SMALL, OpenFiles, compresses
+from dockyard.oci.sources import SMALL, WHOLE, OpenFiles, compresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +41,9 @@ STORE_FROM = 1 << 20
 
 
 class _FileHash(NamedTuple):
-    """What the files' lane does: update `state`; with `expected`, compare and finish."""
+    """What the files' lane does: hash a whole file, if there is no `state`; else update it with
+    data or, at the end, where data is None, compare it.
+    """
 
     state: Any
     data: bytes | memoryview | None
@@ -76,6 +78,16 @@ class CompressedSide:
     def sliced(self, data: bytes | memoryview) -> None:
         """Add bytes that the recipe takes from an archive."""
         self._emit(data)
+
+    def copied(self, archive: str | None, offset: int, raw: bytes, trailer: bytes) -> None:
+        """Add a whole member made of an archive's DEFLATE stream."""
+        self.literal(gzip.HEADER)
+        if archive is None:
+            self.literal(raw)
+        else:
+            self._recipe.slice(archive, offset, len(raw))
+            self._emit(raw)
+        self.literal(trailer)
 
     def member(self, data: bytes) -> None:
         """Compress data and add it."""
@@ -164,7 +176,10 @@ class Packer:
         assert source is not None
         if isinstance(source, DeflatedSource):
             if self._splices and source.compressed_size >= SPLICE_FROM:
-                self._splice(entry, source)
+                if source.size <= WHOLE and source.compressed_size <= WHOLE:
+                    self._splice_whole(entry, source)
+                else:
+                    self._splice(entry, source)
             elif source.size <= SMALL and source.compressed_size <= SMALL:
                 self._add_small(entry, self._files.inflated(source), source.sha256)
             else:
@@ -192,6 +207,18 @@ class Packer:
     ) -> None:
         for data in self._checked(entry, chunks, expected):
             self._gather(data)
+
+    def _splice_whole(self, entry: FileEntry, source: DeflatedSource) -> None:
+        """Do what `_splice` does, in one piece: most files are so short that pieces cost more."""
+        self._flush()
+        raw, data = self._files.whole(source)
+        trailer = gzip.trailer(source.crc32, source.size)
+        name = self._archive(source.path)
+        self._out_lane.put((self._side.copied, (name, source.offset, raw, trailer)), len(raw))
+        if source.sha256 is not None:
+            self._file_lane.put(_FileHash(None, data, source.sha256, entry), len(data))
+        self._hash_tar(data)
+        self._advance(len(data))
 
     def _splice(self, entry: FileEntry, source: DeflatedSource) -> None:
         self._flush()
@@ -277,7 +304,10 @@ class Packer:
 
 
 def _hash_file(item: _FileHash) -> None:
-    if item.data is not None:
+    if item.state is None:
+        if hashlib.sha256(item.data or b"").digest() != item.expected:
+            raise _wrong_hash(item.entry)
+    elif item.data is not None:
         item.state.update(item.data)
     elif item.state.digest() != item.expected:
         raise _wrong_hash(item.entry)
