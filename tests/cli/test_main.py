@@ -125,15 +125,17 @@ def test_times_are_written_for_people(seconds, text):
     assert output.format_seconds(seconds) == text
 
 
-def test_without_a_terminal_a_task_is_one_line_at_its_end(capsys):
+def test_without_a_terminal_a_task_is_one_line_at_its_end(capsys, monkeypatch):
+    monkeypatch.setattr(output, "_QUICK", 0)
     with output.open_reporter() as reporter:
         with reporter.task("fetching torch", total=2000) as task:
             task.advance(500)
             task.describe("fetching numpy")
             task.advance(1500)
             assert capsys.readouterr().err == ""
-        with reporter.task("thinking"):
-            pass
+        monkeypatch.setattr(output, "_QUICK", 60)
+        with reporter.task("too quick to mention", total=1) as task:
+            task.advance(1)
         reporter.note("done")
         reporter.warn("slow")
     lines = capsys.readouterr().err.splitlines()

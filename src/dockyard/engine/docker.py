@@ -8,9 +8,10 @@ function `container_config`. What Podman does differently is handled here.
 from __future__ import annotations
 
 import struct
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,14 @@ import docker.errors
 import requests
 import urllib3.exceptions
 
-from dockyard.engine.api import ContainerState, EngineInfo, LocalImage, LogChunk, Port
+from dockyard.engine.api import (
+    ContainerState,
+    EngineInfo,
+    HistoryLine,
+    LocalImage,
+    LogChunk,
+    Port,
+)
 from dockyard.engine.refusals import explain
 from dockyard.engine.spec import GRACE, MANAGED
 from dockyard.errors import EngineError
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
 
     from dockyard.engine.spec import ContainerSpec, Volume
 
-_ANSWER = 60.0  # Seconds for requests that don't stream.
+_ANSWER = 60  # Seconds for requests that don't stream.
 _INSPECTORS = 4  # Requests at once; more don't make the engine quicker.
 _OLDEST = (1, 41)  # Docker 20.10.
 
@@ -42,6 +50,7 @@ class DockerEngine:
 
     def __init__(self, api: APIClient, *, address: str = "127.0.0.1") -> None:
         self._api = api
+        self._api.timeout = _ANSWER
         self._address = address
         self._seen: dict[str, LocalImage] = {}
 
@@ -125,6 +134,20 @@ class DockerEngine:
             return frozenset()
         return frozenset(image.layers for image in self.images() if image.layers)
 
+    def history(self, reference: str) -> tuple[HistoryLine, ...]:
+        """The image's layers, bottom first: what made each, and its unpacked bytes."""
+        with _translated(reference):
+            lines: Any = self._api.history(reference)  # type: ignore[no-untyped-call]
+        return tuple(
+            HistoryLine(created_by=str(line.get("CreatedBy") or ""), size=int(line["Size"] or 0))
+            for line in reversed(lines)
+        )
+
+    def save(self, reference: str) -> Iterator[bytes]:
+        """The image as a docker-archive tar, streamed."""
+        with _translated(reference):
+            yield from self._api.get_image(reference, chunk_size=1 << 20)
+
     def tag(self, image: str, reference: str) -> None:
         """Give the image another name."""
         name, _, tag = reference.rpartition(":")
@@ -147,13 +170,19 @@ class DockerEngine:
         """Make a container, not started; return its id."""
         if spec.gpus is not None and self.info.kind == "podman":
             raise EngineError(
-                "Podman's socket ignores requests for GPUs",
+                "this engine can't hand GPUs to containers: Podman's socket ignores the request",
                 where=str(self.info),
                 hint="Use Docker with the NVIDIA Container Toolkit, or run without --gpus.",
             )
         with _translated(spec.name or spec.image):
-            config = container_config(spec)
-            made: Any = self._api.create_container_from_config(config, spec.name)  # type: ignore[no-untyped-call]
+            try:
+                made = self._create(spec)
+            except docker.errors.APIError as error:
+                if not spec.init or "container-init binary" not in str(error.explanation):
+                    raise
+                # Podman without catatonit. An init is a default, not a wish.
+                reporter.warn("The engine has no init program: signals may be slow to stop it.")
+                made = self._create(replace(spec, init=False))
         for warning in made.get("Warnings") or ():
             reporter.warn(str(warning))
         return str(made["Id"])
@@ -230,21 +259,26 @@ class DockerEngine:
                     command = ["/bin/sh", "-c", script]
                 case _:
                     return None
-            # Detached and polled: docker-py would wait without limit for a check that hangs.
-            number = self._api.exec_create(container, command, stdout=False, stderr=False)["Id"]
-            self._api.exec_start(number, detach=True)
-            deadline = time.monotonic() + (check.get("Timeout") or 30e9) / 1e9
-            pause = 0.01
-            while time.monotonic() < deadline:
-                state = self._api.exec_inspect(number)
-                if not state["Running"] and state["ExitCode"] is not None:
-                    return bool(state["ExitCode"] == 0)
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.2)
-        return False
+            number = self._api.exec_create(container, command)["Id"]
+            # A thread, because docker-py would wait without limit for a check that hangs; attached,
+            # because Podman 4.3 never says that a detached one is over.
+            limit = (check.get("Timeout") or 30e9) / 1e9
+            thread = threading.Thread(target=self._execute, args=(number,), daemon=True)
+            thread.start()
+            thread.join(limit)
+            state = self._api.exec_inspect(number)
+            return not state["Running"] and state["ExitCode"] == 0
+
+    def _execute(self, number: str) -> None:
+        with suppress(EngineError), _translated(number):
+            self._api.exec_start(number)
 
     def remove(self, container: str, *, force: bool = False) -> None:
         """Remove it with its anonymous volumes; absent ones are no error."""
+        if force and self.info.kind == "podman":
+            # Podman would first wait out the grace time.
+            with suppress(EngineError):
+                self.kill(container)
         with _translated(container):
             try:
                 self._api.remove_container(container, v=True, force=force)
@@ -254,6 +288,12 @@ class DockerEngine:
                 # 409: the engine is removing it already (--rm).
                 if "already in progress" not in str(error.explanation):
                     raise
+
+    def _create(self, spec: ContainerSpec) -> dict[str, Any]:
+        made: dict[str, Any] = self._api.create_container_from_config(  # type: ignore[no-untyped-call]
+            container_config(spec), spec.name
+        )
+        return made
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         """A request whose answer may take for ever; docker-py's own are limited or unsplit."""
@@ -357,8 +397,6 @@ def _names(value: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _renamed(image: LocalImage, references: tuple[str, ...]) -> LocalImage:
-    from dataclasses import replace
-
     return replace(image, references=references)
 
 
@@ -502,8 +540,9 @@ def _translated(where: str, source: _Source | None = None) -> Iterator[None]:
     ) as error:
         if source is not None and source.failure is not None:
             raise source.failure from None
+        late = isinstance(error, requests.Timeout)
         raise EngineError(
-            "the connection to the engine broke",
+            "the engine doesn't answer in time" if late else "the connection to the engine broke",
             where=where,
             hint="Is the engine still running? `docker version` asks it.",
         ) from error

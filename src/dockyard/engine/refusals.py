@@ -65,13 +65,14 @@ _MEANINGS = (
         hint="Choose another --name, or remove it: docker rm -f {name}",
     ),
     _Meaning(
-        pattern=r"(?:No such image|image not known|unable to find a name and tag match for)"
-        r":? ?(?P<image>[^\s\"]*)",
-        what="the engine has no image {image}",
-        hint="Build it with `dockyard build`, or get it with `docker pull {image}`.",
+        pattern=r"no such image:? ?(?:docker\.io/library/)?(?P<image>[^\s\"]*?):?(?:[\s\"]|$)"
+        r"|(?P<unknown>\S+): image not known",
+        what="the engine has no image {image}{unknown}",
+        hint="Build it with `dockyard build`, or get it with `docker pull {image}{unknown}`.",
     ),
     _Meaning(
-        pattern=r"no such container:? ?(?P<name>\S*)|no container with name or ID \"?(?P<id>\w+)",
+        pattern=r"no such container:? ?(?P<name>\S*)"
+        r"|no container with name or ID \"?(?P<id>[^\"\s]+)",
         what="there is no container {name}{id}",
         hint="List those there are: docker ps -a",
     ),
@@ -141,6 +142,8 @@ def explain(message: str, *, where: str | None = None) -> EngineError:
         match = re.search(meaning.pattern, message, re.IGNORECASE | re.DOTALL)
         if match is not None:
             groups = {name: value or "" for name, value in match.groupdict().items()}
+            if "name" in groups and not any(groups.values()):
+                groups["name"] = where or ""
             what = " ".join(meaning.what.format(**groups).split())
             return EngineError(what, where=where, hint=meaning.hint.format(**groups))
     return EngineError(f"the engine refuses: {_first_line(message)}", where=where)
