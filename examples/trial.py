@@ -39,15 +39,18 @@ def held_out_digits(folder: Path) -> list[Digit]:
     return [Digit(**row) for row in json.loads((folder / "digits.json").read_text())]
 
 
-def dockyard(*arguments: str | Path) -> None:
-    """Run the command under test; leave with its message if it fails."""
+def dockyard(*arguments: str | Path) -> str:
+    """Run the command under test and return what it prints; leave if it fails."""
     command = [*shlex.split(os.environ.get("DOCKYARD", "dockyard")), *map(str, arguments)]
     try:
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+        )
     except FileNotFoundError:
         fail(f"there is no command {command[0]!r}; set DOCKYARD to name one")
-    if status:
-        fail(f"{shlex.join(command)} exited with {status}")
+    if done.returncode:
+        fail(f"{shlex.join(command)} exited with {done.returncode}")
+    return done.stdout
 
 
 @dataclass(frozen=True)
