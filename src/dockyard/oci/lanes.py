@@ -27,9 +27,11 @@ _WAITING = 6
 class Lane(Generic[T]):
     """One thread that applies `work` to items in order. A context manager: leaving it waits."""
 
-    def __init__(self, name: str, work: Callable[[T], object]) -> None:
+    def __init__(self, name: str, work: Callable[[T], object], *, largest: int = _BATCH) -> None:
+        """largest: the weight that a single item may have; the larger, the fewer may wait."""
         self._work = work
-        self._queue: queue.Queue[list[T] | None] = queue.Queue(_WAITING)
+        waiting = max(1, _WAITING * _BATCH // max(_BATCH, largest))
+        self._queue: queue.Queue[list[T] | None] = queue.Queue(waiting)
         self._batch: list[T] = []
         self._weight = 0
         self.error: BaseException | None = None

@@ -146,10 +146,11 @@ def pack_layer(
     recipe = RecipeBuilder()
     with cache.temporary() as path:
         with path.open("wb") as literals:
-            side = CompressedSide(compress=compress, literals=literals, recipe=recipe, out=out)
+            side = CompressedSide(literals=literals, recipe=recipe, out=out)
             with Packer(
                 side,
                 recipe,
+                compress=compress,
                 member_size=member_size,
                 splices=compression == "gzip",
                 archive=archive,
@@ -198,4 +199,8 @@ def _compressor(compression: Compression) -> tuple[Callable[[bytes], bytes], int
 
     # One frame per piece rather than one compressor with threads: the bytes can't depend on
     # how many threads there are, and each frame says its size.
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False).compress, ZSTD_FRAME
+    def frame(data: bytes) -> bytes:
+        # A compressor may not be used by two threads at once.
+        return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False).compress(data)
+
+    return frame, ZSTD_FRAME

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 import deflate
@@ -31,6 +33,7 @@ from dockyard.oci.sources import SMALL, WHOLE, OpenFiles, compresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from dockyard.files import FileEntry
@@ -57,12 +60,10 @@ class CompressedSide:
     def __init__(
         self,
         *,
-        compress: Callable[[bytes], bytes],
         literals: BinaryIO,
         recipe: RecipeBuilder,
         out: BinaryIO | None = None,
     ) -> None:
-        self._compress = compress
         self._literals = literals
         self._recipe = recipe
         self._out = out
@@ -89,9 +90,9 @@ class CompressedSide:
             self._emit(raw)
         self.literal(trailer)
 
-    def member(self, data: bytes) -> None:
-        """Compress data and add it."""
-        self.literal(self._compress(data))
+    def pending(self, member: Future[bytes]) -> None:
+        """Add a member as soon as it is compressed."""
+        self.literal(member.result())
 
     def _emit(self, data: bytes | memoryview) -> None:
         self.sha256.update(data)
@@ -103,7 +104,7 @@ class CompressedSide:
 class Packer:
     """Packs entries one by one; a context manager, complete when it is left without error.
 
-    member_size: bytes of tar per compressed member; splices: whether raw DEFLATE streams and
+    compress makes a member of member_size bytes of tar; splices: whether raw DEFLATE streams and
     stored blocks may go into the layer (gzip), or all is compressed anew (zstd).
     """
 
@@ -112,6 +113,7 @@ class Packer:
         side: CompressedSide,
         recipe: RecipeBuilder,
         *,
+        compress: Callable[[bytes], bytes],
         member_size: int,
         splices: bool,
         archive: Callable[[Path], str | None],
@@ -119,6 +121,7 @@ class Packer:
     ) -> None:
         self._side = side
         self._recipe = recipe
+        self._compress = compress
         self._member_size = member_size
         self._splices = splices
         self._archive = archive
@@ -130,10 +133,17 @@ class Packer:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._tar_lane: Lane[bytes] = stack.enter_context(Lane("tar", self.diff_id.update))
+            largest = self._member_size
+            # Members don't depend on each other, so that zstd can use every core. libdeflate's
+            # binding holds the interpreter's lock: more threads would only be in the way.
+            workers = 1 if self._splices else min(4, os.cpu_count() or 1)
+            self._pool = stack.enter_context(ThreadPoolExecutor(workers, "dockyard-compress"))
+            self._tar_lane: Lane[bytes] = stack.enter_context(
+                Lane("tar", self.diff_id.update, largest=largest)
+            )
             self._file_lane: Lane[_FileHash] = stack.enter_context(Lane("files", _hash_file))
             self._out_lane: Lane[tuple[Callable[..., None], tuple[Any, ...]]] = stack.enter_context(
-                Lane("compressed", lambda item: item[0](*item[1]))
+                Lane("compressed", lambda item: item[0](*item[1]), largest=largest)
             )
             stack.enter_context(self._files)
             self._stack = stack.pop_all()
@@ -293,7 +303,8 @@ class Packer:
 
     def _member(self, data: bytes) -> None:
         self._hash_tar(data)
-        self._compressed(self._side.member, data)
+        member = self._pool.submit(self._compress, data)
+        self._out_lane.put((self._side.pending, (member,)), len(data))
 
     def _hash_tar(self, data: bytes | memoryview) -> None:
         self.uncompressed_size += len(data)
