@@ -22,6 +22,7 @@ from dockyard.oci.config import EPOCH
 from dockyard.oci.image import Image
 from dockyard.progress import SILENT
 from dockyard.wheels.install import Venv, install_wheel, venv_entries
+from dockyard.wheels.trim import TRIM_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -190,7 +191,7 @@ class _Execution:
             wheels=facts,
             python=self.plan.python,
             venv=self.venv.root,
-            trim=self.inputs.config.trim,
+            trim=TRIM_VERSION if self.inputs.config.trim else None,
             compression=self.compression,
         )
         return self._as_job(layer, key, lambda: self._wheel_entries(layer.wheels))

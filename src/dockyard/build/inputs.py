@@ -180,7 +180,7 @@ def gather(
         foundation=foundation,
         lock=lock,
         decisions=tuple(decisions),
-        warnings=(*detected.warnings, *lock.notes),
+        warnings=detected.warnings,
     )
 
 
