@@ -1,13 +1,16 @@
 """Packing layers: what comes out is what went in, to the byte, and wrong input doesn't."""
 
+import errno
 import gzip
 import hashlib
 import io
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tarfile
-import zipfile
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,9 +22,8 @@ import zstandard
 from oci_samples import CONTENTS, as_layer, noise, sample_entries, text, zip_sources
 
 from dockyard.cache import Cache
-from dockyard.errors import DockyardError, FileTreeError, ImageError
+from dockyard.errors import CacheError, DockyardError, FileTreeError, ImageError
 from dockyard.files import (
-    BytesSource,
     DeflatedSource,
     FileEntry,
     SliceSource,
@@ -31,6 +33,7 @@ from dockyard.files import (
 )
 from dockyard.oci.layer import BlobFile, Layer, PackedLayer, pack_layer
 from dockyard.oci.recipe import LITERAL, SLICE, STORED, Recipe
+from dockyard.oci.splice import CompressedSide
 from dockyard.oci.tar import MTIME
 
 
@@ -199,6 +202,21 @@ def test_other_folders_zones_locales_umasks_and_hash_seeds_give_the_same_digest(
     assert output.split() == [GZIP_DIGEST, ZSTD_DIGEST]
 
 
+def test_another_processor_gives_the_same_digest(tmp_path: Path) -> None:
+    """An emulated one from 2008, without AVX, BMI or SHA instructions: no SIMD path is shared."""
+    emulator = shutil.which("qemu-x86_64")
+    if emulator is None or platform.machine() != "x86_64":
+        pytest.skip("qemu-x86_64 (Debian's qemu-user) isn't installed")
+    output = subprocess.run(
+        [emulator, "-cpu", "Nehalem", sys.executable, "-c", SCRIPT, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert output.split() == [GZIP_DIGEST, ZSTD_DIGEST]
+
+
 def test_how_a_source_is_chunked_changes_nothing(cache: Cache) -> None:
     data = text(3_000_000)
 
@@ -301,6 +319,30 @@ def test_an_error_of_out_reaches_the_caller(tmp_path: Path, cache: Cache) -> Non
 
     with pytest.raises(BrokenPipeError):
         pack_layer(sample_entries(tmp_path)[0], cache=cache, out=Full())
+
+
+def test_a_full_disk_is_an_error_of_the_cache(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CompressedSide, "literal", full)
+    with pytest.raises(CacheError, match="No space left") as caught:
+        pack_layer(sample_entries(tmp_path)[0], cache=cache)
+    assert caught.value.where == str(cache.root)
+    assert not list((cache.root / "tmp").iterdir())
+
+
+def test_an_interrupted_pack_leaves_neither_threads_nor_files(tmp_path: Path, cache: Cache) -> None:
+    def interrupt(amount: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack_layer(sample_entries(tmp_path)[0], cache=cache, advance=interrupt)
+    assert not [thread for thread in threading.enumerate() if "dockyard" in thread.name]
+    assert not list((cache.root / "tmp").iterdir())
+    assert not list((cache.root / "blobs").rglob("?" * 64))
 
 
 # Recipes -------------------------------------------------------------------------------------
@@ -420,11 +462,3 @@ def test_sizes_over_four_and_eight_gibibytes_are_written_right(cache: Cache) -> 
         assert info is not None
         assert (info.name, info.size) == ("huge", size)
         assert members.trailer(7, size)[4:] == (size % 2**32).to_bytes(4, "little")
-
-
-def test_zip_methods_of_the_samples_are_what_the_tests_mean() -> None:
-    assert {method for _, method in CONTENTS.values()} == {
-        zipfile.ZIP_STORED,
-        zipfile.ZIP_DEFLATED,
-    }
-    assert BytesSource(b"x").size == 1

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from dockyard.files import FileEntry
     from dockyard.oci.recipe import RecipeBuilder
 
-SPLICE_FROM = 2048  # compressed bytes; below, a member of its own costs more than it saves
+# Compressed bytes. Measured on torch: 1 KiB gives a layer 0.3 % larger than 2 KiB and 8 KiB one 0.6 %
+# smaller, but each file below the threshold is compressed anew, and kept in the recipe.
+SPLICE_FROM = 2048
 STORE_FROM = 1 << 20
 
 
