@@ -17,9 +17,9 @@ EVERYTHING = {"everything"}
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
-    "files": {"inflate"},  # One cycle, known: a deflated source inflates itself.
+    "files": {"inflate"},
     "cache": set(),
-    "inflate": {"files"},
+    "inflate": set(),
     "fetch": {"cache"},
     "oci": {"files", "fetch", "cache", "inflate"},
     "wheels": {"files", "fetch", "cache", "inflate"},

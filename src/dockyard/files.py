@@ -15,12 +15,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from dockyard.errors import FileTreeError
+from dockyard.inflate import CHUNK, inflate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-CHUNK = 1 << 20
+__all__ = [
+    "CHUNK",
+    "BytesSource",
+    "DeflatedSource",
+    "FileEntry",
+    "Kind",
+    "SliceSource",
+    "Source",
+    "check_path",
+    "directory_entry",
+    "file_entry",
+    "symlink_entry",
+    "with_parents",
+]
 
 Kind = Literal["file", "directory", "symlink"]
 
@@ -102,8 +116,6 @@ class DeflatedSource:
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the inflated bytes; raises FileTreeError when size or CRC-32 don't match."""
-        from dockyard.inflate import inflate
-
         return inflate(self)
 
 

@@ -7,15 +7,15 @@ stream can't write more than its declared size (a zip bomb stops at its first ex
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dockyard.errors import FileTreeError
-from dockyard.files import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from dockyard.files import DeflatedSource
+CHUNK = 1 << 20
 
 _zlib: Any = zlib
 try:
@@ -34,8 +34,32 @@ def decompressor() -> Any:
     return _zlib.decompressobj(wbits=-15)
 
 
+class RawStream(Protocol):
+    """One raw DEFLATE stream in a file: see `files.DeflatedSource`."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def offset(self) -> int:
+        """Where in it the stream begins."""
+
+    @property
+    def compressed_size(self) -> int:
+        """Bytes of the stream."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it inflates to."""
+
+    @property
+    def crc32(self) -> int:
+        """Their CRC-32."""
+
+
 def inflate(
-    source: DeflatedSource, *, on_raw: Callable[[bytes], object] | None = None
+    source: RawStream, *, on_raw: Callable[[bytes], object] | None = None
 ) -> Iterator[bytes]:
     """Yield the inflated bytes of `source` in pieces of at most CHUNK.
 
@@ -79,7 +103,7 @@ def inflate(
         raise _damaged(source, "doesn't have its declared CRC-32")
 
 
-def _damaged(source: DeflatedSource, how: str) -> FileTreeError:
+def _damaged(source: RawStream, how: str) -> FileTreeError:
     return FileTreeError(
         f"the compressed data at byte {source.offset} {how}",
         where=str(source.path),
