@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from build_ground import Ground, make_ground
 from local_base import ARCHITECTURE, PYTHON, make_base
 
 from dockyard.build.bytecode import BasePython, find_base_python
@@ -30,3 +31,10 @@ def base(base_root: Path) -> BasePython:
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def ground(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Ground:
+    return make_ground(tmp_path, monkeypatch, capsys)
