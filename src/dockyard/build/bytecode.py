@@ -17,18 +17,19 @@ import os
 import platform
 import posixpath
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockyard.build.worker import Worker, framed, program_text
 from dockyard.errors import BuildError
 from dockyard.files import FileEntry, SliceSource
+from dockyard.pieces import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from dockyard.cache import Cache
+    from dockyard.cache import BlobWriter, Cache
     from dockyard.files import Source
 
 PROGRAM = "_compile.py"
@@ -205,49 +206,99 @@ def compile_modules(
     by default as many as there are cores. `advance` hears of every module done, from any thread.
     Raises BuildError when the base's interpreter can't be started or dies.
     """
-    run = _Run(base, units, cache, advance)
     count = min(workers or os.cpu_count() or 1, len(units))
-    threads = [threading.Thread(target=run.work, name=f"compile-{i}") for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if run.error is not None:
-        raise run.error
-    return sorted(run.entries, key=lambda entry: entry.path)
+    with Pieces(cache.root / "pieces" / "bytecode.sqlite") as pieces:
+        run = _Run(base, units, cache, pieces, advance)
+        with cache.writing_blob() as fresh:
+            run.fresh = fresh
+            threads = [
+                threading.Thread(target=run.work, name=f"compile-{number}")
+                for number in range(count)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if run.error is not None:
+                raise run.error
+        return run.finish(fresh.hexdigest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a pyc's bytes are: a blob of many ("" for the one being written), and a part of it."""
+
+    blob: str
+    offset: int
+    size: int
+
+    @classmethod
+    def parse(cls, value: bytes) -> _Place:
+        blob, offset, size = value.decode().split()
+        return cls(blob if blob != "-" else "", int(offset), int(size))
+
+    def to_bytes(self) -> bytes:
+        return f"{self.blob or '-'} {self.offset} {self.size}".encode()
 
 
 class _Run:
     """The units of one call, shared by its threads."""
+
+    fresh: BlobWriter
 
     def __init__(
         self,
         base: BasePython,
         units: Sequence[CompileUnit],
         cache: Cache,
+        pieces: Pieces,
         advance: Callable[[int], None],
     ) -> None:
         self.base = base
         self.cache = cache
         self.advance = advance
-        self.entries: list[FileEntry] = []
         self.error: BaseException | None = None
+        self._pieces = pieces
+        self._places: list[tuple[CompileUnit, str, _Place]] = []
         self._lock = threading.Lock()
         self._units = iter(units)
         self._seed = hashlib.sha256(f"{base.identity()}\n{program_text(PROGRAM)}".encode()).digest()
 
     def work(self) -> None:
+        """Compile until no unit is left; what one thread meets stops all."""
         worker: Worker | None = None
         try:
             for unit, key, source in self._todo():
                 if worker is None:
                     worker = Worker(self.base, PROGRAM)
-                self._keep(unit, key, _compile(worker, unit.path, source))
+                pyc = _compile(worker, unit.path, source)
+                with self._lock:
+                    place = _Place("", self.fresh.size, len(pyc))
+                    self.fresh.write(pyc)
+                    self._places.append((unit, key, place))
+                self.advance(1)
         except BaseException as error:
             self.error = error
         finally:
             if worker is not None:
                 worker.close()
+
+    def finish(self, blob: str) -> list[FileEntry]:
+        """Remember what is new, now that it is in `blob`; return all entries, sorted by path."""
+        placed = [
+            (unit, key, replace(place, blob=place.blob or blob), not place.blob)
+            for unit, key, place in self._places
+        ]
+        self._pieces.put({key: place.to_bytes() for _, key, place, new in placed if new})
+        entries = [
+            FileEntry(
+                path=pyc_path(unit.path, self.base),
+                source=SliceSource(self.cache.blob_path(place.blob), place.size, place.offset),
+            )
+            for unit, _, place, _ in placed
+            if place.size
+        ]
+        return sorted(entries, key=lambda entry: entry.path)
 
     def _todo(self) -> Iterator[tuple[CompileUnit, str, bytes]]:
         """Yield the units that the cache has no bytecode for, with their key and source."""
@@ -261,26 +312,14 @@ class _Run:
             digest.update(f"{len(unit.path.encode())}\n{unit.path}".encode())
             digest.update(source)
             key = digest.hexdigest()
-            record = self.cache.read_record("bytecode", key)
-            if record is None or (record["size"] and not self.cache.has_blob(record["sha256"])):
+            known = self._pieces.get(key)
+            place = None if known is None else _Place.parse(known)
+            if place is None or not self.cache.has_blob(place.blob):
                 yield unit, key, source
-            else:
-                self._add(unit, record["sha256"], record["size"])
-
-    def _keep(self, unit: CompileUnit, key: str, pyc: bytes) -> None:
-        sha256 = hashlib.sha256(pyc).hexdigest()
-        if pyc and not self.cache.has_blob(sha256):
-            with self.cache.writing_blob() as writer:
-                writer.write(pyc)
-        self.cache.write_record("bytecode", key, {"sha256": sha256, "size": len(pyc)})
-        self._add(unit, sha256, len(pyc))
-
-    def _add(self, unit: CompileUnit, sha256: str, size: int) -> None:
-        if size:
-            path = self.cache.blob_path(sha256)
-            source = SliceSource(path, size, sha256=bytes.fromhex(sha256))
-            self.entries.append(FileEntry(path=pyc_path(unit.path, self.base), source=source))
-        self.advance(1)
+                continue
+            with self._lock:
+                self._places.append((unit, key, place))
+            self.advance(1)
 
 
 def _compile(worker: Worker, path: str, source: bytes) -> bytes:

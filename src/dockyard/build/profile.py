@@ -28,6 +28,7 @@ from dockyard.build.bytecode import CompileUnit
 from dockyard.build.worker import Worker, framed, program_text
 from dockyard.errors import BuildError
 from dockyard.files import SliceSource
+from dockyard.pieces import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -334,7 +335,8 @@ class _Reader:
         self, base: BasePython, cache: Cache, sources: Mapping[str, Source], workers: int
     ) -> None:
         self._base = base
-        self._cache = cache
+        self._pieces = Pieces(cache.root / "pieces" / "imports.sqlite")
+        self._fresh: dict[str, bytes] = {}
         self._sources = sources
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="imports")
         self._local = local()
@@ -350,6 +352,8 @@ class _Reader:
         self._pool.shutdown(cancel_futures=True)
         for worker in self._workers:
             worker.close()
+        with self._pieces:
+            self._pieces.put(self._fresh)
 
     def read(self, path: str, *, functions: bool) -> Future[Said]:
         """Begin to read the source at `path`; `functions`: whether to look into these too."""
@@ -361,11 +365,14 @@ class _Reader:
     def _read(self, path: str, functions: bool) -> Said:
         source = b"".join(self._sources[path].chunks())
         key = hashlib.sha256(self._seed + bytes([functions]) + source).hexdigest()
-        known: Said | None = self._cache.read_record("imports", key)
-        if known is None:
-            known = self._ask(source, functions)
-            self._cache.write_record("imports", key, known)
-        return known
+        text = self._pieces.get(key)
+        if text is not None:
+            known: Said = json.loads(text)
+            return known
+        said = self._ask(source, functions)
+        with self._lock:
+            self._fresh[key] = json.dumps(said, separators=(",", ":")).encode()
+        return said
 
     def _ask(self, source: bytes, functions: bool) -> Said:
         worker: Worker | None = getattr(self._local, "worker", None)
