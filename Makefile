@@ -1,8 +1,10 @@
 # Everything here makes its own virtual environment (.venv) and installs what it needs.
-# PYTHON=python3.12 names the interpreter; PYTEST='-x -k layer' passes options to the tests.
+# PYTHON=python3.12 names the interpreter; PYTEST='-x -k layer' and BENCH='build torch-digits' are
+# arguments for scripts/test and scripts/bench.
 
 .DEFAULT_GOAL := help
 PYTEST ?=
+BENCH ?=
 
 .PHONY: help
 help:  ## Show this list.
@@ -24,9 +26,9 @@ check:  ## Check style, formatting and types.
 	@scripts/check
 
 .PHONY: bench
-bench:  ## Measure Dockyard against Dockerfiles; takes long and needs Docker.
+bench:  ## Measure Dockyard against Dockerfiles; takes long, and 40 GB of disk.
 	@scripts/venv dev
-	@scripts/with-docker .venv/bin/python bench/build
+	@scripts/bench $(BENCH)
 
 .PHONY: clean
 clean:  ## Remove what the others made here (not the cache of wheels and layers).

@@ -51,7 +51,7 @@ def test_container_answers_as_the_model_did_when_it_was_trained(
         assert left == []
     finally:
         for image in docker_engine.images():
-            if image.id not in before and any(name in tag for tag in image.tags):
+            if image.id not in before and any(name in tag for tag in image.references):
                 docker_engine.remove_image(image.id, force=True)
 
 
