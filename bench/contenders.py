@@ -169,8 +169,8 @@ class Dockyard:
         for image in self.docker.run("images", "-q", "--filter", "reference=yard-*").split():
             self.docker.run("rmi", "-f", image, check=False)
 
-    def build(self, project: Project, tag: str) -> Run:
-        return self._run(project.folder, f"yard-{project.name}:{tag}", "docker")
+    def build(self, project: Project, tag: str, *options: str) -> Run:
+        return self._run(project.folder, f"yard-{project.name}:{tag}", "docker", *options)
 
     def publish(self, project: Project, tag: str) -> list[Run]:
         layout = self.folder / "layout" / f"{project.name}-{tag}"
@@ -186,11 +186,11 @@ class Dockyard:
     def image(self, project: Project, tag: str) -> str:
         return f"yard-{project.name}:{tag}"
 
-    def _run(self, folder: Path, tag: str, output: str) -> Run:
+    def _run(self, folder: Path, tag: str, output: str, *options: str) -> Run:
         program = Path(sys.executable).with_name("dockyard")
         watch = [self.docker.pid] if output == "docker" else []
         return measure(
-            [program, "build", "--quiet", "-t", tag, "-o", output, folder],
+            [program, "build", "--quiet", "-t", tag, "-o", output, *options, folder],
             env=self._env,
             watch=watch,
         )
