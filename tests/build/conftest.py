@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,3 +40,17 @@ def ground(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Ground:
     return make_ground(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def numpy_wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A real wheel that is large enough for a layer of its own, for each architecture."""
+    folder = tmp_path_factory.mktemp("numpy")
+    found = {}
+    for architecture, machine in (("amd64", "x86_64"), ("arm64", "aarch64")):
+        command = [*(sys.executable, "-m", "pip", "download", "-q", "--no-deps")]
+        command += ["--only-binary", ":all:", "--python-version", "3.13"]
+        command += ["--platform", f"manylinux2014_{machine}", "-d", str(folder), "numpy==2.2.6"]
+        subprocess.run(command, check=True, capture_output=True)
+        (found[architecture],) = folder.glob(f"*{machine}.whl")
+    return found

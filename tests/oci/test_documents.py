@@ -1,13 +1,11 @@
 """Configs, manifests, indexes and images: what they say, byte for byte."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from oci_samples import image_of
-from referencing import Registry, Resource
 
 from dockyard.errors import ImageError
 from dockyard.oci.config import Healthcheck, History, ImageConfig
@@ -18,8 +16,7 @@ from dockyard.oci.image import Image, read_image
 from dockyard.oci.layer import BytesBlob, Layer
 from dockyard.oci.manifest import Index, Manifest
 from dockyard.oci.platform import Platform
-
-SCHEMAS = Path(__file__).with_name("schemas")
+from image_schemas import validate
 
 FULL = ImageConfig(
     platform=Platform("linux", "arm64"),
@@ -39,27 +36,6 @@ FULL = ImageConfig(
     ),
     shell=("/bin/sh", "-c"),
 )
-
-
-def validate(name: str, data: bytes) -> None:
-    """Check a document against the specification's schema."""
-    defs = json.loads((SCHEMAS / "defs.json").read_text())
-    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
-    resource = Resource.from_contents(defs, default_specification=_draft())
-    registry: Any = Registry().with_resources(
-        [("https://opencontainers.org/schema/image/defs.json", resource), ("defs.json", resource)]
-    )
-    jsonschema.Draft4Validator(
-        {**schema, "id": schema.pop("$id")},
-        registry=registry,
-        format_checker=jsonschema.Draft4Validator.FORMAT_CHECKER,
-    ).validate(json.loads(data))
-
-
-def _draft() -> Any:
-    from referencing.jsonschema import DRAFT4
-
-    return DRAFT4
 
 
 def some_layer(number: int = 1, media_type: str = "application/vnd.oci.image.layer.v1.tar+gzip"):

@@ -156,6 +156,10 @@ class TinyIndex:
         filename = f"{name.replace('-', '_')}-{version}.tar.gz"
         return self._add(name, filename, sdist_bytes(name, version, requires or [], tag))
 
+    def add(self, name: str, wheel: Path) -> Path:
+        """Offer a wheel that is already there."""
+        return self._add(name, wheel.name, wheel.read_bytes())
+
     def _add(self, name: str, filename: str, data: bytes) -> Path:
         files = self.root / "files"
         files.mkdir(parents=True, exist_ok=True)
