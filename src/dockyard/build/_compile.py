@@ -1,14 +1,17 @@
 """The program that compiles modules; the base's own interpreter runs its text with `-c`.
 
-It isn't imported by Dockyard. What marshalling writes depends on which strings are interned and
-how often objects are referred to, so each module is compiled in a child of a parent that does
-nothing but fork and wait: a module's bytes can't depend on which others were compiled before it,
-in what order, or by how many workers. The child reads its own request, so that the parent never
-even holds a source. Only built-in modules are imported.
+It isn't imported by Dockyard. What marshalling writes depends on more than the code: an object
+that nothing else refers to is written without the mark "may be referred to again" (FLAG_REF), and
+a name may be referred to from anywhere, since names are interned. So every object of a module is
+held once more while it is written, and all are marked, whatever was compiled before, in whatever
+order, by however many workers. Strings of at most one character are the interpreter's own, and
+interned as soon as one module uses one as a name: they all are, from the start. What can't be held
+from here (the tuple of local names) is the compiler's own, made anew for each module.
+PYTHONHASHSEED=0 orders constant sets.
 
 Request (standard input), integers big-endian:  uint32 length of the path, the path,
 uint32 length of the source, the source. Answer (standard output): one byte, then for 0 (compiled)
-uint32 length and the pyc; 1 means that the source can't be compiled, 2 that compiling it crashed.
+uint32 length and the pyc; 1 means that the source can't be compiled.
 """
 # ruff: noqa: ANN001, ANN202
 
@@ -16,62 +19,52 @@ import _frozen_importlib_external as external
 import _imp
 import gc
 import marshal
-import posix
 import sys
 
-END = 3
+Code = type((lambda: None).__code__)
 
 
-def read(count):
-    pieces = []
-    while count:
-        piece = posix.read(0, min(count, 1 << 20))
-        if not piece:
-            posix._exit(END)
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)
+def held(code):
+    """Return a list of all objects that marshalling `code` can meet."""
+    found = []
+    waiting = [code]
+    while waiting:
+        item = waiting.pop()
+        found.append(item)
+        if isinstance(item, (tuple, frozenset)):
+            waiting.extend(item)
+        elif isinstance(item, Code):
+            waiting += (item.co_consts, item.co_names, item.co_varnames, item.co_cellvars)
+            waiting += (item.co_freevars, item.co_filename, item.co_name)
+            waiting += (item.co_qualname, item.co_linetable, item.co_exceptiontable)
+    return found
 
 
-def write(data):
-    view = memoryview(data)
-    while view:
-        view = view[posix.write(1, view) :]
-
-
-def answer():
-    path = read(int.from_bytes(read(4), "big")).decode()
-    source = read(int.from_bytes(read(4), "big"))
-    try:
-        # As importlib's SourceLoader.source_to_code does.
-        code = compile(source, path, "exec", dont_inherit=True, optimize=0)
-        data = marshal.dumps(code)
-    except Exception:
-        write(b"\1")
-        return
+def compiled(path, source):
+    # As importlib's SourceLoader.source_to_code does.
+    code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+    keep = held(code)
+    data = marshal.dumps(code)
+    del keep
     # PEP 552: flags 0b01 is hash-based, with check_source (0b10) unset.
     source_hash = _imp.source_hash(external._RAW_MAGIC_NUMBER, source)
-    pyc = external.MAGIC_NUMBER + (1).to_bytes(4, "little") + source_hash + data
-    write(b"\0" + len(pyc).to_bytes(4, "big") + pyc)
+    return external.MAGIC_NUMBER + (1).to_bytes(4, "little") + source_hash + data
 
 
 def main():
-    gc.disable()
-    while True:
-        child = posix.fork()
-        if not child:
-            try:
-                answer()
-                posix._exit(0)
-            except BaseException:
-                posix._exit(1)
-        status = posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1])
-        if status == END:
-            return 0
-        if status == -11:  # a source that overflows the C stack
-            write(b"\2")
-        elif status:
-            return 1
+    shared = [sys.intern(text) for text in ("", *map(chr, range(256)))]  # noqa: F841
+    gc.disable()  # what compiling leaves behind has no cycles
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    while head := stdin.read(4):
+        path = stdin.read(int.from_bytes(head, "big")).decode()
+        source = stdin.read(int.from_bytes(stdin.read(4), "big"))
+        try:
+            pyc = compiled(path, source)
+        except Exception:
+            stdout.write(b"\1")
+        else:
+            stdout.write(b"\0" + len(pyc).to_bytes(4, "big") + pyc)
+        stdout.flush()
 
 
-sys.exit(main())
+main()

@@ -270,8 +270,13 @@ class _Run:
         try:
             for unit, key, source in self._todo():
                 if worker is None:
-                    worker = Worker(self.base, PROGRAM)
-                pyc = _compile(worker, unit.path, source)
+                    worker = _started(self.base)
+                try:
+                    pyc = _compile(worker, unit.path, source)
+                except BuildError:
+                    # A source that overflows the compiler's stack: it can't be imported either.
+                    worker.close()
+                    worker, pyc = None, b""
                 with self._lock:
                     place = _Place("", self.fresh.size, len(pyc))
                     self.fresh.write(pyc)
@@ -320,6 +325,17 @@ class _Run:
             with self._lock:
                 self._places.append((unit, key, place))
             self.advance(1)
+
+
+def _started(base: BasePython) -> Worker:
+    """A worker that has shown that it works; raises BuildError when it doesn't."""
+    worker = Worker(base, PROGRAM)
+    try:
+        _compile(worker, "empty.py", b"")
+    except BaseException:
+        worker.close()
+        raise
+    return worker
 
 
 def _compile(worker: Worker, path: str, source: bytes) -> bytes:
