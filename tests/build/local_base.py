@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.build.bytecode import why_not_runnable
+from dockyard.build.host import why_not_runnable
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -7,13 +7,9 @@ import json
 import pytest
 from small_archive import NOW, elf, link, trusted
 
-from dockyard.debian import (
-    DebianBase,
-    base_entries,
-    fetch_packages,
-    resolve_apt,
-    resolve_base,
-)
+from dockyard.debian.assembly import base_entries
+from dockyard.debian.base import DebianBase, resolve_apt, resolve_base
+from dockyard.debian.package import fetch_packages
 from dockyard.errors import DebianError
 from dockyard.fetch import Fetcher
 from dockyard.files import with_parents
@@ -191,7 +187,7 @@ def test_a_package_that_vanished_from_the_mirror_says_what_to_do(base_of, archiv
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
     from threading import Thread
 
-    from dockyard.debian import Mirror
+    from dockyard.debian.mirror import Mirror
 
     class Quiet(SimpleHTTPRequestHandler):
         def __init__(self, *args):

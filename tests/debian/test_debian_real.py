@@ -12,9 +12,12 @@ import tarfile
 import pytest
 
 from dockyard.cache import Cache
-from dockyard.debian import base_entries, fetch_packages, find_mirror, resolve_apt, resolve_base
+from dockyard.debian.assembly import base_entries
+from dockyard.debian.base import resolve_apt, resolve_base
 from dockyard.debian.contents import SUITES
 from dockyard.debian.ldcache import triplet
+from dockyard.debian.mirror import find_mirror
+from dockyard.debian.package import fetch_packages
 from dockyard.fetch import Fetcher
 from dockyard.files import with_parents
 

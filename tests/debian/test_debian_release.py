@@ -8,8 +8,9 @@ import pysequoia
 import pytest
 from small_archive import NOW, SmallArchive, sign, trusted
 
+from dockyard.debian.index import read_index
 from dockyard.debian.mirror import Mirror
-from dockyard.debian.packages import fetch_packages, read_index
+from dockyard.debian.package import fetch_packages
 from dockyard.debian.release import SuiteMissingError, archive_keys, read_release
 from dockyard.debian.solve import solve
 from dockyard.errors import DebianError, FetchError

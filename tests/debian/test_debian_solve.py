@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dockyard.debian.control import Relation, compare, parse_relations
-from dockyard.debian.packages import DebianPackage, Index
+from dockyard.debian.index import Index
+from dockyard.debian.package import DebianPackage
 from dockyard.debian.solve import solve
 from dockyard.errors import DebianError
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import posixpath
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockyard.build.host import ALIASES, MACHINES, why_not_runnable
 from dockyard.build.worker import Worker, framed, program_text
 from dockyard.errors import BuildError
 from dockyard.files import FileEntry, SliceSource
@@ -33,26 +33,6 @@ if TYPE_CHECKING:
     from dockyard.files import Source
 
 PROGRAM = "_compile.py"
-
-# Architecture as images name it: the kernel's name, Debian's multiarch triplet, loaders.
-_MACHINES = {
-    "amd64": ("x86_64", "x86_64-linux-gnu", ("ld-linux-x86-64.so.2", "ld-musl-x86_64.so.1")),
-    "arm64": ("aarch64", "aarch64-linux-gnu", ("ld-linux-aarch64.so.1", "ld-musl-aarch64.so.1")),
-}
-_ALIASES = {"x86_64": "amd64", "aarch64": "arm64", "AMD64": "amd64"}
-
-
-def why_not_runnable(architecture: str) -> str | None:
-    """Say why this host can't run a base of `architecture` ("amd64", "arm64"); None if it can."""
-    wanted = _ALIASES.get(architecture, architecture)
-    if platform.system() != "Linux":
-        return f"bytecode is made on Linux only, and this is {platform.system()}"
-    here = _ALIASES.get(platform.machine(), platform.machine())
-    if wanted not in _MACHINES:
-        return f"bytecode isn't made for {architecture}"
-    if wanted != here:
-        return f"the image is for {wanted} and this host is {here}"
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +77,7 @@ class BasePython:
         """SHA-256 (hexadecimal) over what decides the bytecode that this interpreter makes."""
         digest = hashlib.sha256()
         found = [Path(self.command[-1]), *sorted((self.home / "lib").glob("libpython*.so*"))]
-        triplets = [machine[1] for machine in _MACHINES.values()]
+        triplets = [machine[1] for machine in MACHINES.values()]
         for triplet in triplets:
             found += sorted((self.home / "lib" / triplet).glob("libpython*.so*"))
         for path in found:
@@ -118,7 +98,7 @@ def find_base_python(root: Path, *, python: str, architecture: str) -> BasePytho
         raise BuildError(
             "the base is unpacked in a folder whose name holds a colon", where=str(root)
         )
-    _, triplet, loaders = _MACHINES[_ALIASES.get(architecture, architecture)]
+    _, triplet, loaders = MACHINES[ALIASES.get(architecture, architecture)]
     homes = ("usr/local", "usr", "opt/python")
     program = home = None
     for name in homes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dockyard.build.bytecode import why_not_runnable
 from dockyard.build.describe import line_for
 from dockyard.build.foundation import DebianFoundation
+from dockyard.build.host import why_not_runnable
 from dockyard.build.plan import (
     BuildPlan,
     Decision,
@@ -157,7 +157,7 @@ def _app_layers(inputs: Inputs) -> list[PlannedLayer]:
             PlannedLayer(
                 kind=kind,
                 title=title,
-                origin=f"{len(files)} files of the project",
+                origin=f"{len(files)} {'file' if len(files) == 1 else 'files'} of the project",
                 why=why,
                 created_by=line_for(kind),
                 size=sum(entry.size for entry in entries),

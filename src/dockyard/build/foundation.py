@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dockyard.debian.base import DebianBase
     from dockyard.debian.mirror import Mirror
-    from dockyard.debian.packages import DebianPackage
+    from dockyard.debian.package import DebianPackage
     from dockyard.oci.image import Image
     from dockyard.oci.platform import Platform
 

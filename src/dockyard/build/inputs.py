@@ -76,10 +76,11 @@ def platforms_of(request: BuildRequest) -> tuple[Platform, ...]:
     """The platforms to build for: the request's, else the configured ones, else this host's."""
     from dockyard.oci.platform import Platform
 
-    if request.platform is not None:
-        return (request.platform,)
+    if request.platforms:
+        return request.platforms
     config, _ = read_config(request)
-    return tuple(map(Platform.parse, config.platforms)) or (Platform.host(),)
+    configured = tuple(dict.fromkeys(map(Platform.parse, config.platforms)))
+    return configured or (Platform.host(),)
 
 
 def resolve_for_lock(
@@ -331,10 +332,8 @@ class _Gathering:
         return record if fits else None
 
     def _lock(self, minor: str, foundation: Foundation) -> Lock:
-        from dockyard.wheels.editable import editable_wheel
         from dockyard.wheels.lock import Lock
         from dockyard.wheels.resolve import resolve
-        from dockyard.wheels.sdist import build_sources
 
         source = self.detected.dependencies.value
         if source.kind == "none":
@@ -360,17 +359,24 @@ class _Gathering:
             offline=self.request.offline,
             prefer=self._earlier_lock(),
         )
-        lock = build_sources(
-            lock,
-            settings=self.settings,
-            cache=self.cache,
-            reporter=self.reporter,
-            offline=self.request.offline,
-        )
-        in_place = [
-            editable_wheel(project, app=self._place(project.path), cache=self.cache)
-            for project in lock.editables
-        ]
+        if lock.sources:
+            from dockyard.wheels.sdist import build_sources
+
+            lock = build_sources(
+                lock,
+                settings=self.settings,
+                cache=self.cache,
+                reporter=self.reporter,
+                offline=self.request.offline,
+            )
+        in_place: list[LockedWheel] = []
+        if lock.editables:
+            from dockyard.wheels.editable import editable_wheel
+
+            in_place = [
+                editable_wheel(project, app=self._place(project.path), cache=self.cache)
+                for project in lock.editables
+            ]
         wheels = sorted([*lock.wheels, *in_place], key=lambda wheel: wheel.name)
         self._check(wheels, request)
         self.how_resolved = f"from {request.source.path.name}"

@@ -14,9 +14,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from dockyard.build.bytecode import CompileUnit, compile_modules, find_base_python
-from dockyard.build.profile import find_startup_modules, standard_library
-from dockyard.build.unpack import unpacked
 from dockyard.build.worker import program_text
 
 if TYPE_CHECKING:
@@ -75,6 +72,10 @@ def bytecode_entries(
     reporter: Reporter,
 ) -> list[FileEntry]:
     """Find the modules and compile them with the base's own interpreter."""
+    from dockyard.build.bytecode import CompileUnit, compile_modules, find_base_python
+    from dockyard.build.profile import find_startup_modules, standard_library
+    from dockyard.build.unpack import unpacked
+
     root = unpacked(f"base {base_key}", base_files, cache=cache)
     base = find_base_python(root, python=python, architecture=architecture)
     files = [entry for wheel in installed for entry in wheel.entries]

@@ -23,7 +23,8 @@ from dockyard.errors import DebianError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from dockyard.debian.packages import Candidate, DebianPackage, Index
+    from dockyard.debian.index import Candidate, Index
+    from dockyard.debian.package import DebianPackage
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")  # policy 5.6.7
 _UPGRADE = "Run `dockyard lock --upgrade`, so that base and packages are of one day."

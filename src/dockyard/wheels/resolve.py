@@ -17,6 +17,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,19 +31,19 @@ from dockyard.wheels.accelerator import (
     torch_for_cpu,
     torch_with_cuda,
 )
-from dockyard.wheels.complaints import Complaint, Context, translate
 from dockyard.wheels.pylock import LockFile, parse_document, preferences_text, read_pylock
 from dockyard.wheels.requirement import DependencySource, Requirements, read_source
 from dockyard.wheels.select import demanded_hashes, select_lock
 from dockyard.wheels.settings import IndexSettings
-from dockyard.wheels.solver import Solver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dockyard.cache import Cache
     from dockyard.progress import Reporter
+    from dockyard.wheels.complaints import Complaint, Context
     from dockyard.wheels.lock import EditableProject, Lock
+    from dockyard.wheels.solver import Solver
     from dockyard.wheels.target import Target
 
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -151,6 +152,12 @@ def _from_pylock(
     return replace(lock, editables=_with_project(lock, loose))
 
 
+def _translated(text: str, context: Context) -> Complaint:
+    from dockyard.wheels.complaints import translate
+
+    return translate(text, context)
+
+
 class _Resolution:
     """One request on its way to a lock."""
 
@@ -175,9 +182,7 @@ class _Resolution:
         self.settings = settings
         self.credentials = settings.credentials + requirements.credentials
         self.folder = request.source.path.absolute().parent
-        self.solver = Solver(
-            settings=settings, cache=cache, offline=offline, python=request.interpreter
-        )
+        self.offline = offline
         self.inputs = input_hash(request, requirements)
         self.notes: list[str] = list(requirements.notes)
 
@@ -363,7 +368,7 @@ class _Resolution:
                 arguments += ["--output-file", str(file)]
             answer = solver.run(arguments, folder=folder, stdin=self.requirements.stdin)
             if answer.status:
-                return translate(answer.complaint, self._context())
+                return _translated(answer.complaint, self._context())
             base = Path(scratch) if self.prefer is not None else folder
             text = file.read_text(encoding="utf-8") if self.prefer is not None else answer.output
             return parse_document(text, base, source.path.name)
@@ -379,7 +384,7 @@ class _Resolution:
             arguments += ["--group", group]
         answer = self.solver.run(arguments, folder=self.folder)
         if answer.status:
-            raise translate(answer.complaint, self._context()).error
+            raise _translated(answer.complaint, self._context()).error
         document = parse_document(answer.output, self.folder, source.path.name)
         self._compare_with_project(document)
         return document
@@ -434,7 +439,21 @@ class _Resolution:
             "accelerator": request.accelerator,
         }
 
+    @cached_property
+    def solver(self) -> Solver:
+        """How uv is run: not even imported while the answer is remembered."""
+        from dockyard.wheels.solver import Solver
+
+        return Solver(
+            settings=self.settings,
+            cache=self.cache,
+            offline=self.offline,
+            python=self.request.interpreter,
+        )
+
     def _context(self) -> Context:
+        from dockyard.wheels.complaints import Context
+
         return Context(
             requirements=self.requirements,
             target=self.request.target,
