@@ -35,8 +35,9 @@ from image_schemas import validate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dockyard.build.api import BuiltImage
+    from dockyard.engine.api import EngineInfo
     from dockyard.engine.docker import DockerEngine
+    from dockyard.oci.image import Image
 
 pytestmark = pytest.mark.network
 
@@ -88,13 +89,14 @@ class Built:
     """A project and the image made of it, in every form."""
 
     project: Path
-    image: BuiltImage
+    image: Image
+    references: tuple[str, ...]
     layout: Path
     archive: Path
 
     @property
     def reference(self) -> str:
-        return self.image.references[0]
+        return self.references[0]
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +126,8 @@ def built(
         patch.setenv("PIP_INDEX_URL", index.url)
         layout, archive = root / "layout", root / "image.tar"
         targets = [Target(kind="oci", path=layout), Target(kind="archive", path=archive)]
-        image = build_project(BuildRequest(folder=project), targets=targets)
-        yield Built(project, image, layout, archive)
+        made = build_project(BuildRequest(folder=project), targets=targets)
+        yield Built(project, made.images[0].image, made.references, layout, archive)
 
 
 def run_tool(*command: object, **more: Any) -> str:
@@ -145,9 +147,9 @@ def skopeo() -> tuple[str, ...]:
 
 def test_every_layer_and_document_is_what_it_says(built: Built) -> None:
     for image in (read_layout(built.layout), read_archive(built.archive)):
-        assert image.digest == built.image.image.digest
+        assert image.digest == built.image.digest
         assert verify_image(image) == []
-    assert [layer.created_by.split()[1] for layer in built.image.image.layers] == [
+    assert [layer.created_by.split()[1] for layer in built.image.layers] == [
         *("base", "wheel", "wheels", "bytecode", "app")
     ]
 
@@ -195,7 +197,7 @@ def test_docker_loads_it_and_it_answers_on_a_read_only_root(
     assert loaded == (built.reference,)
     known = docker_engine.image(built.reference)
     assert known is not None
-    assert known.id == str(built.image.image.id)
+    assert known.id == str(built.image.id)
     with serving(docker_engine, built.reference, session_label) as facts:
         assert facts == {**FACTS, "writable": []}
     tmpfs = {"/tmp": "mode=1777"}
@@ -209,6 +211,10 @@ class Counting:
     def __init__(self, engine: DockerEngine) -> None:
         self.engine = engine
         self.sent: list[int] = []
+
+    @property
+    def info(self) -> EngineInfo:
+        return self.engine.info
 
     def known_layers(self) -> frozenset[tuple[str, ...]]:
         return self.engine.known_layers()
@@ -231,7 +237,7 @@ def test_a_changed_app_sends_docker_the_app_alone(
     if not docker_engine.info.partial_loads:
         pytest.skip(f"{docker_engine.info} wants every layer in an archive")
     loader = Counting(docker_engine)
-    image, references = built.image.image, built.image.references
+    image, references = built.image, built.references
     load_into(loader, image, references=references, reporter=SILENT)
     project = tmp_path / "project"
     shutil.copytree(built.project, project)
@@ -264,7 +270,7 @@ def podman() -> Iterator[tuple[str, ...]]:
 def test_podman_loads_it_and_it_runs(built: Built, podman: tuple[str, ...]) -> None:
     run_tool(*podman, "load", "-q", "-i", built.archive)
     (found,) = json.loads(run_tool(*podman, "inspect", "--type", "image", built.reference))
-    assert found["Id"] == built.image.image.id.hex
+    assert found["Id"] == built.image.id.hex
     program = "import app, json; print(json.dumps(app.facts()))"
     # Its own limits may be higher than what this machine lets anybody set.
     limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
@@ -282,7 +288,7 @@ def test_podman_loads_it_and_it_runs(built: Built, podman: tuple[str, ...]) -> N
 
 
 def test_skopeo_reads_and_copies_it(built: Built, skopeo: tuple[str, ...], tmp_path: Path) -> None:
-    image = built.image.image
+    image = built.image
     source = f"oci:{built.layout}"
     said = json.loads(run_tool(*skopeo, "inspect", source))
     assert said["Digest"] == str(image.digest)

@@ -59,7 +59,7 @@ def test_a_project_without_configuration_becomes_a_valid_image(ground: Ground) -
 def test_the_plan_says_what_and_why_and_builds_nothing(ground: Ground) -> None:
     code, out, _ = ground.build("--dry-run", "--json")
     assert code == 0
-    plan = json.loads(out)
+    (plan,) = json.loads(out)["images"]
     assert [layer["kind"] for layer in plan["layers"]] == ["base", "wheels", "bytecode", "app"]
     assert all(layer["why"] for layer in plan["layers"])
     decisions = {item["subject"]: item for item in plan["decisions"]}
@@ -69,10 +69,10 @@ def test_the_plan_says_what_and_why_and_builds_nothing(ground: Ground) -> None:
     assert not ground.out.exists()
     (ground.project / "app.py").write_text(APP + f"# {ground.project}\n")
     _, out, _ = ground.build("--dry-run", "--json")
-    assert json.loads(out)["layers"][-1]["cached"] is False
+    assert json.loads(out)["images"][0]["layers"][-1]["cached"] is False
     ground.digest()
     _, out, _ = ground.build("--dry-run", "--json")
-    assert all(layer["cached"] for layer in json.loads(out)["layers"])
+    assert all(layer["cached"] for layer in json.loads(out)["images"][0]["layers"])
     code, out, _ = ground.build("--dry-run")
     assert code == 0
     assert "2 small wheels" in out
@@ -293,7 +293,7 @@ def test_a_lock_pins_until_it_is_stale_and_says_so(ground: Ground) -> None:
     assert "2 packages" in out
     ground.index.wheel("alpha", "1.5", requires=["beta"])
     _, plan, _ = ground.build("--dry-run", "--json", "--locked")
-    assert "alpha 1.0" in json.dumps(json.loads(plan)["layers"])
+    assert "alpha 1.0" in json.dumps(json.loads(plan)["images"])
     (ground.project / "requirements.txt").write_text("alpha\nbeta>=2\n")
     err = _refused(ground, "--locked")
     assert "isn't current" in err

@@ -68,7 +68,7 @@ def plan_image(inputs: Inputs, references: Sequence[str]) -> BuildPlan:
 def _foundation_layers(inputs: Inputs) -> list[PlannedLayer]:
     foundation = inputs.foundation
     if not isinstance(foundation, DebianFoundation):
-        from dockyard.wheels.install import Venv, venv_entries
+        from dockyard.wheels.venv import Venv, venv_entries
 
         entries = venv_entries(Venv(python=inputs.python), base_python=foundation.interpreter)
         return [
@@ -88,7 +88,7 @@ def _foundation_layers(inputs: Inputs) -> list[PlannedLayer]:
             kind="base",
             title=f"base: Debian {base.suite}, Python {base.python}",
             origin=f"{len(base.packages)} Debian packages",
-            why="the lowest, shared by every image with this Python",
+            why="shared by every image with this Python",
             created_by=line_for(
                 "base",
                 ((package.name, package.version) for package in base.packages),
@@ -137,7 +137,7 @@ def _bytecode_layer(
             kind="bytecode",
             title="bytecode",
             origin=f"compiled by the base's Python {inputs.python}",
-            why=f"{what}, so that the app starts quickly",
+            why="so that the app starts quickly",
             created_by=line_for("bytecode", note=mode),
         )
     ]

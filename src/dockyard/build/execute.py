@@ -21,8 +21,7 @@ from dockyard.fetch import Download, local_path
 from dockyard.oci.config import EPOCH
 from dockyard.oci.image import Image
 from dockyard.progress import SILENT
-from dockyard.wheels.install import Venv, install_wheel, venv_entries
-from dockyard.wheels.trim import TRIM_VERSION
+from dockyard.wheels.venv import Venv, venv_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from dockyard.build.inputs import Inputs
     from dockyard.build.plan import BuildPlan, PlannedLayer
     from dockyard.cache import Cache
-    from dockyard.debian.base import BaseFiles
+    from dockyard.debian.assembly import BaseFiles
     from dockyard.fetch import Fetcher
     from dockyard.files import FileEntry
     from dockyard.progress import Reporter
@@ -51,6 +50,16 @@ def known_layers(
 ) -> tuple[bool, ...]:
     """Which of the plan's layers need no packing; in the plan's order."""
     return _Execution(plan, inputs, cache, fetcher, SILENT).known()
+
+
+def wheels_on_disk(wheels: Sequence[LockedWheel], fetcher: Fetcher) -> dict[str, Path]:
+    """Where those wheels are that needn't be fetched, by their SHA-256 (hexadecimal)."""
+    found: dict[str, Path] = {}
+    for wheel in wheels:
+        path = fetcher.cached(wheel.sha256) or local_path(wheel.url)
+        if path is not None and path.exists():
+            found[wheel.sha256] = path
+    return found
 
 
 def created_time() -> str:
@@ -91,10 +100,7 @@ class _Execution:
 
     def known(self) -> tuple[bool, ...]:
         """Which of the plan's layers the cache has; fetches nothing."""
-        for wheel in self.inputs.lock.wheels:
-            path = self.fetcher.cached(wheel.sha256) or local_path(wheel.url)
-            if path is not None and path.exists():
-                self.paths[wheel.sha256] = path
+        self.paths = wheels_on_disk(self.inputs.lock.wheels, self.fetcher)
         store = LayerStore(cache=self.cache, archives=self.paths)
         if self.inputs.config.prefer and len(self.paths) < len(self.inputs.lock.wheels):
             # What a preference takes away is known only from the wheels.
@@ -150,6 +156,8 @@ class _Execution:
         return {wheel.sha256: tree for wheel, tree in zip(wheels, settled, strict=True)}
 
     def _install(self, wheel: LockedWheel) -> InstalledWheel:
+        from dockyard.wheels.install import install_wheel
+
         # A lock names every wheel, and pip marks what is named as requested: so do we, which also
         # keeps a wheel's layer the same whoever depends on it.
         return install_wheel(
@@ -191,10 +199,18 @@ class _Execution:
             wheels=facts,
             python=self.plan.python,
             venv=self.venv.root,
-            trim=TRIM_VERSION if self.inputs.config.trim else None,
+            trim=self._trim_version(layer),
             compression=self.compression,
         )
         return self._as_job(layer, key, lambda: self._wheel_entries(layer.wheels))
+
+    def _trim_version(self, layer: PlannedLayer) -> Any:
+        """What trimming does to the layer; None where it does nothing, so that it is shared."""
+        if not self.inputs.config.trim:
+            return None
+        from dockyard.wheels.trim import TRIM_VERSION, trimmable
+
+        return TRIM_VERSION if any(trimmable(wheel.name) for wheel in layer.wheels) else None
 
     def _wheel_entries(self, wheels: Sequence[LockedWheel]) -> list[FileEntry]:
         from dockyard.wheels.clash import merge_entries
@@ -236,8 +252,8 @@ class _Execution:
 
     @cached_property
     def _base_files(self) -> BaseFiles:
-        from dockyard.debian.base import base_entries
-        from dockyard.debian.packages import fetch_packages
+        from dockyard.debian.assembly import base_entries
+        from dockyard.debian.package import fetch_packages
 
         debian = self._debian
         debs = fetch_packages(

@@ -7,7 +7,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ def lock_project(
     with workshop(request, cache, reporter) as (shop, fetcher):
         for platform in platforms_of(request):
             foundation, lock = resolve_for_lock(
-                replace(request, platform=platform),
+                request,
                 platform,
                 cache=shop,
                 fetcher=fetcher,

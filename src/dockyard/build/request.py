@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class BuildRequest:
     """A project folder and what the command line changes of its configuration.
 
-    overrides: configuration keys and values that win over dockyard.toml; tags: the image's names,
-    instead of the configured ones; upgrade: resolve anew; locked: pylock.toml must be there and
-    current; offline: use only what the cache holds.
+    platforms: what to build for, instead of the configured ones; overrides: configuration keys
+    and values that win over dockyard.toml; tags: the image's names, instead of the configured
+    ones; upgrade: resolve anew; locked: pylock.toml must be there and current; offline: use only
+    what the cache holds.
     """
 
     folder: Path
-    platform: Platform | None = None
+    platforms: tuple[Platform, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     upgrade: bool = False
@@ -38,20 +39,21 @@ class BuildRequest:
         cls,
         folder: Path,
         *,
-        platform: str | None = None,
+        platforms: Sequence[str] = (),
         overrides: Mapping[str, Any],
         tags: Sequence[str] = (),
         **switches: bool,
     ) -> BuildRequest:
-        """Make a request from command-line values."""
+        """Make a request from command-line values; an item of platforms may list several."""
         if switches.get("locked") and switches.get("upgrade"):
             raise UsageError(
                 "--locked and --upgrade contradict each other",
                 hint="Run dockyard lock --upgrade first, then build with --locked.",
             )
+        names = [name for item in platforms for name in item.split(",")]
         return cls(
             folder=folder,
-            platform=Platform.parse(platform) if platform else None,
+            platforms=tuple(dict.fromkeys(Platform.parse(name) for name in names if name.strip())),
             overrides=dict(overrides),
             tags=tuple(tags),
             **switches,

@@ -3,6 +3,8 @@
 Rules:
 - A target is written whole or not at all: a file under its name is complete.
 - An engine isn't sent the layers that it has: those are left out from the bottom of the chain.
+- Of several platforms a layout takes all, under one index; an engine takes its own; an archive,
+  which engines read as one image, takes none.
 """
 
 from __future__ import annotations
@@ -23,11 +25,24 @@ if TYPE_CHECKING:
     from dockyard.build.request import Target
     from dockyard.oci.digest import Digest
     from dockyard.oci.image import Image
+    from dockyard.oci.platform import Platform
     from dockyard.progress import Reporter
+
+
+class LoaderInfo(Protocol):
+    """What is asked of an engine's own platform."""
+
+    @property
+    def architecture(self) -> str:
+        """Such as "amd64"."""
 
 
 class Loader(Protocol):
     """The part of an engine that takes images."""
+
+    @property
+    def info(self) -> LoaderInfo:
+        """Which engine it is."""
 
     def known_layers(self) -> frozenset[tuple[str, ...]]:
         """The chain of diff IDs, bottom first, of every image that the engine has."""
@@ -36,28 +51,56 @@ class Loader(Protocol):
         """Load a tar of images, streamed."""
 
 
+def check_target(target: Target, platforms: Sequence[Platform]) -> None:
+    """Raise BuildError when the target can't take images for all these platforms."""
+    if target.kind == "archive" and len(platforms) > 1:
+        raise BuildError(
+            f"an archive holds one image, and this project has {len(platforms)} platforms: "
+            f"{', '.join(map(str, platforms))}",
+            where=str(target),
+            hint=f"Choose one with --platform {platforms[0]}, or write all with -o oci:DIR.",
+        )
+
+
+def for_engine(platforms: Sequence[Platform], loader: Loader) -> Platform:
+    """Which of the platforms an engine takes: its own, or the only one."""
+    own = [each for each in platforms if each.architecture == loader.info.architecture]
+    if own or len(platforms) == 1:
+        return own[0] if own else platforms[0]
+    raise BuildError(
+        f"the engine runs linux/{loader.info.architecture}, and the project has only "
+        f"{', '.join(map(str, platforms))}",
+        hint=f"Choose one with --platform {platforms[0]}, or write all with -o oci:DIR.",
+    )
+
+
 def deliver(
-    image: Image,
+    images: Sequence[Image],
     target: Target,
     *,
     references: Sequence[str],
     loader: Loader | None,
     reporter: Reporter,
 ) -> None:
-    """Write the image to the target, under these names ("name:tag")."""
+    """Write the image, of one platform or several, to the target under these names ("name:tag")."""
     if target.kind == "docker":
         if loader is None:
             raise BuildError(
                 "no engine was given to load the image into",
                 hint="Start Docker or Podman, or write a file with -o archive:FILE.tar.",
             )
+        chosen = for_engine([image.platform for image in images], loader)
+        image = next(image for image in images if image.platform == chosen)
+        if len(images) > 1:
+            reporter.note(f"The engine takes the image for {chosen}")
         load_into(loader, image, references=references, reporter=reporter)
         return
     assert target.path is not None
     if target.kind == "oci":
-        _write_layout(image, target.path, references=references, reporter=reporter)
+        _write_layout(images, target.path, references=references, reporter=reporter)
     else:
-        _write_archive(image, target.path, references=references, reporter=reporter)
+        check_target(target, [image.platform for image in images])
+        _write_archive(images[0], target.path, references=references, reporter=reporter)
 
 
 def load_into(
@@ -138,16 +181,17 @@ def _archive_chunks(
 
 
 def _write_layout(
-    image: Image, folder: Path, *, references: Sequence[str], reporter: Reporter
+    images: Sequence[Image], folder: Path, *, references: Sequence[str], reporter: Reporter
 ) -> None:
     from dockyard.oci.layout import write_layout
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with reporter.task(f"Writing {folder}", total=image.size) as task:
+        total = sum(image.size for image in images)
+        with reporter.task(f"Writing {folder}", total=total) as task:
             for number, reference in enumerate(references or [None]):
                 advance = task.advance if number == 0 else lambda amount: None
-                write_layout(image, folder, reference_name=reference, advance=advance)
+                write_layout(images, folder, reference_name=reference, advance=advance)
     except OSError as error:
         raise _unwritable(folder, error) from error
 

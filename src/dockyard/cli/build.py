@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dockyard.cli.output import (
-    format_seconds,
-    format_size,
-    print_table,
-    use_colour,
-    with_reporter,
-)
+from dockyard.cli.output import format_seconds, format_size, with_reporter
+from dockyard.cli.plan import print_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dockyard.build.api import BuiltImage, PlannedImage
+    from dockyard.build.api import BuiltProject
     from dockyard.build.request import BuildRequest, Target
     from dockyard.engine.api import Engine
+    from dockyard.oci.image import Image
     from dockyard.progress import Reporter
-
-_WIDE = 48
 
 
 def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,7 +43,13 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--compression", type=click.Choice(["gzip", "zstd"]), help="How layers are compressed."
         ),
-        click.option("--platform", help="Platform of the image: linux/amd64 or linux/arm64."),
+        click.option(
+            "--platform",
+            "platforms",
+            multiple=True,
+            metavar="PLATFORM",
+            help="linux/amd64, linux/arm64, or both with a comma between; may be repeated.",
+        ),
         click.option("--upgrade", is_flag=True, help="Resolve anew, ignoring earlier results."),
         click.option(
             "--locked", is_flag=True, help="Fail when pylock.toml is missing or not current."
@@ -101,25 +100,27 @@ def build(
         if as_json:
             print(json.dumps(plan.to_json(), indent=2))
         else:
-            print_plan(plan)
+            print_plan(plan, reporter=reporter)
         return
     targets, engine = choose_targets(outputs)
-    image = build_project(request, targets=targets, engine=engine, reporter=reporter)
+    built = build_project(request, targets=targets, engine=engine, reporter=reporter)
     if as_json:
-        print(json.dumps(image.to_json(), indent=2))
+        print(json.dumps(built.to_json(), indent=2))
     else:
-        print_built(image, time.monotonic() - started)
+        print_built(built, time.monotonic() - started)
 
 
 def build_request(
-    folder: Path, *, tags: tuple[str, ...] = (), platform: str | None = None, **options: Any
+    folder: Path, *, tags: tuple[str, ...] = (), platforms: Sequence[str] = (), **options: Any
 ) -> BuildRequest:
     """Make the build's request from the command line's options."""
     from dockyard.build.request import BuildRequest
 
     switches = {name: options.pop(name, False) for name in ("upgrade", "locked", "offline")}
     overrides = {key: value for key, value in options.items() if value is not None}
-    return BuildRequest.parse(folder, platform=platform, overrides=overrides, tags=tags, **switches)
+    return BuildRequest.parse(
+        folder, platforms=platforms, overrides=overrides, tags=tags, **switches
+    )
 
 
 def build_for_run(folder: Path, *, engine: Engine, reporter: Reporter) -> str:
@@ -128,15 +129,15 @@ def build_for_run(folder: Path, *, engine: Engine, reporter: Reporter) -> str:
     from dockyard.build.request import Target
 
     started = time.monotonic()
-    image = build_project(
+    built = build_project(
         build_request(folder),
         targets=[Target(kind="docker")],
         engine=engine,
         reporter=reporter,
     )
     seconds = format_seconds(time.monotonic() - started)
-    reporter.note(f"Built {image.references[0]} in {seconds}")
-    return image.references[0]
+    reporter.note(f"Built {built.references[0]} in {seconds}")
+    return built.references[0]
 
 
 def choose_targets(outputs: Sequence[str]) -> tuple[list[Target], Engine | None]:
@@ -160,42 +161,24 @@ def choose_targets(outputs: Sequence[str]) -> tuple[list[Target], Engine | None]
         ) from error
 
 
-def print_plan(planned: PlannedImage) -> None:
-    """Print a plan for people: the decisions, then the layers."""
-    plan = planned.plan
-    print(f"{', '.join(plan.references)} for {plan.platform}")
-    print()
-    width = max(len(item.subject) for item in plan.decisions)
-    dim, plain = ("\033[2m", "\033[0m") if use_colour(sys.stdout) else ("", "")
-    for item in plan.decisions:
-        print(f"  {item.subject:<{width}}  {item.value}  {dim}({item.why}){plain}")
-    print()
-    rows = [
-        [
-            layer.title,
-            "?" if layer.size is None else format_size(layer.size),
-            "cached" if cached else "",
-            layer.origin if len(layer.origin) <= _WIDE else layer.origin[: _WIDE - 1] + "…",
-            layer.why,
-        ]
-        for layer, cached in zip(plan.layers, planned.cached, strict=True)
-    ]
-    print_table(["layer", "size", "cache", "origin", "why"], rows, right="size")
-    total = sum(layer.size or 0 for layer in plan.layers)
-    print(f"\nAbout {format_size(total)} compressed in {len(plan.layers)} layers.")
-    for warning in plan.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-
-
-def print_built(image: BuiltImage, seconds: float) -> None:
+def print_built(project: BuiltProject, seconds: float) -> None:
     """Print what was built and where it is."""
-    names = ", ".join(image.references)
-    size = format_size(image.image.size)
-    count = len(image.image.layers)
-    print(f"Built {names}: {size} compressed, {count} layers, in {format_seconds(seconds)}")
-    print(f"  digest  {image.image.digest}")
-    for target in image.targets:
+    names = ", ".join(project.references)
+    first = project.images[0].image
+    if len(project.images) == 1:
+        print(f"Built {names}: {_measures(first)}, in {format_seconds(seconds)}")
+    else:
+        print(f"Built {names} for {len(project.images)} platforms in {format_seconds(seconds)}")
+        width = max(len(str(built.image.platform)) for built in project.images)
+        for built in project.images:
+            print(f"  {built.image.platform!s:<{width}}  {_measures(built.image)}")
+    print(f"  digest  {project.digest}")
+    for target in project.targets:
         if target.kind == "docker":
-            print(f"  run it  dockyard run {image.references[0]}")
+            print(f"  run it  dockyard run {project.references[0]}")
         else:
             print(f"  at      {target.path}")
+
+
+def _measures(image: Image) -> str:
+    return f"{format_size(image.size)} compressed, {len(image.layers)} layers"

@@ -8,6 +8,7 @@ depend on the terminal's width when they are piped.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rich.progress import Progress, TaskID
+    from rich.progress import Task as RichTask
 
     from dockyard.progress import Reporter, Task
 
 _QUICK = 1.0  # Seconds; a task that ends sooner isn't worth a line in a log file.
+_NARROW = 12  # Characters; a column isn't cut below that.
 
 
 def is_terminal(stream: IO[str]) -> bool:
@@ -56,20 +59,31 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
-    """Print rows in aligned columns to stdout; columns whose header is in `right` (words) flush
-    right. No cell is cut or wrapped."""
-    from rich.cells import cell_len
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = "", shrink: str = ""
+) -> None:
+    """Print rows in aligned columns to stdout.
+
+    Columns whose header is in `right` (words) are flush right. Those in `shrink` are cut, in that
+    order, until the lines fit a terminal; elsewhere nothing is cut.
+    """
+    from rich.cells import cell_len, set_cell_size
 
     cells = [[header.upper() for header in headers], *[[str(cell) for cell in row] for row in rows]]
     widths = [max(cell_len(row[column]) for row in cells) for column in range(len(headers))]
+    if is_terminal(sys.stdout):
+        room = shutil.get_terminal_size().columns - 2 * (len(headers) - 1)
+        for column in [list(headers).index(name) for name in shrink.split()]:
+            spare = max(0, widths[column] - _NARROW)
+            widths[column] -= min(spare, max(0, sum(widths) - room))
     flush_right = [header in right.split() for header in headers]
     bold, plain = ("\033[1m", "\033[0m") if use_colour(sys.stdout) else ("", "")
     for number, row in enumerate(cells):
         line = ""
         for cell, width, to_right in zip(row, widths, flush_right, strict=True):
-            space = " " * (width - cell_len(cell))
-            line += (space + cell if to_right else cell + space) + "  "
+            shown = cell if cell_len(cell) <= width else set_cell_size(cell, width - 1) + "…"
+            space = " " * (width - cell_len(shown))
+            line += (space + shown if to_right else shown + space) + "  "
         line = line.rstrip()
         print(f"{bold}{line}{plain}" if number == 0 else line)
 
@@ -194,12 +208,22 @@ class BarReporter:
     def _start(self) -> Progress:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
         from rich.progress import TransferSpeedColumn as Speed
+        from rich.text import Text
+
+        # A task of unknown length has no bytes to show.
+        class Done(DownloadColumn):
+            def render(self, task: RichTask) -> Text:
+                return Text() if task.total is None else super().render(task)
+
+        class Rate(Speed):
+            def render(self, task: RichTask) -> Text:
+                return Text() if task.total is None else super().render(task)
 
         progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            DownloadColumn(),
-            Speed(),
+            Done(),
+            Rate(),
             console=self._console,
             transient=True,
             refresh_per_second=8,

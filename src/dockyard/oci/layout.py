@@ -60,7 +60,7 @@ def write_layout(
                 _write_blob(folder, image.descriptor, BytesBlob(data=image.manifest_bytes))
             entry = images[0].descriptor
             if len(images) > 1:
-                data = Index(manifests=tuple(image.descriptor for image in images)).to_bytes()
+                data = image_index(images).to_bytes()
                 entry = Descriptor(
                     media_type=INDEX_TYPES[0], digest=Digest.of(data), size=len(data)
                 )
@@ -76,6 +76,11 @@ def write_layout(
             hint="Check that the folder is writable and its disk has room.",
         ) from error
     return entry
+
+
+def image_index(images: Sequence[Image]) -> Index:
+    """The index that makes one image of those for several platforms."""
+    return Index(manifests=tuple(image.descriptor for image in images))
 
 
 def read_layout(

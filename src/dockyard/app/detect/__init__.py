@@ -106,7 +106,7 @@ class Detected:
             ("workdir", self.workdir.value, self.workdir),
             ("ports", ", ".join(map(str, self.ports.value)) or "none", self.ports),
             ("healthcheck", _health_text(health), self.healthcheck),
-            ("models", f"{len(self.models.value)} files", self.models),
+            ("models", _count(len(self.models.value), "file"), self.models),
         ]
         shown += [("env", f"{name}={item.value}", item) for name, item in self.env.items()]
         shown += [("writable", item.value, item) for item in self.writable]
@@ -411,3 +411,7 @@ def _health_text(check: HealthCheck | None) -> str:
     if check.kind == "command":
         return _line(check.command)
     return f"GET :{check.port}{check.path}" if check.kind == "http" else f"connect to :{check.port}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
