@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from build_ground import Ground, make_ground
 from local_base import ARCHITECTURE, PYTHON, make_base
+from lock_project import Heard
 
 from dockyard.build.bytecode import BasePython, find_base_python
 from dockyard.cache import Cache
@@ -54,3 +55,8 @@ def numpy_wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         subprocess.run(command, check=True, capture_output=True)
         (found[architecture],) = folder.glob(f"*{machine}.whl")
     return found
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
