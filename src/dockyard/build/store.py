@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 from dockyard.errors import ImageError
 from dockyard.oci.descriptor import Descriptor
 from dockyard.oci.digest import Digest
-from dockyard.oci.layer import LAYOUT_VERSION, BlobFile, Layer, RecipeBlob, pack_layer
+from dockyard.oci.layer import LAYOUT_VERSION, BlobFile, Layer, pack_layer
 from dockyard.oci.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from dockyard.cache import Cache
     from dockyard.files import FileEntry
-    from dockyard.oci.layer import Compression
+    from dockyard.oci.layer import Blob, Compression
 
 _RECORD = "layers"
 
@@ -37,6 +37,17 @@ def layer_key(kind: str, **inputs: Any) -> str:
     facts = {"layout": LAYOUT_VERSION, "kind": kind, **inputs}
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StoredRecipe:
+    """A layer's bytes from its recipe, which isn't read before they are wanted."""
+
+    path: Path
+    locate: Callable[[str], Path]
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        return Recipe.open(self.path).chunks(self.locate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +68,14 @@ class LayerStore:
         content = self.cache.blob_path(record["content"])
         descriptor = Descriptor.from_json(record["descriptor"], where=f"cache record {key}")
         try:
-            if record["spliced"]:
-                recipe = Recipe.open(content)
-                if not all(self._present(name) for name in recipe.archives):
-                    return None
-                blob: BlobFile | RecipeBlob = RecipeBlob(recipe=recipe, locate=self._locate)
-            elif content.stat().st_size == descriptor.size:
-                blob = BlobFile(path=content)
-            else:
-                return None
-        except (OSError, ImageError):
-            # Damaged or gone: as good as never packed.
+            whole = content.stat().st_size == record["content_size"]
+        except (OSError, KeyError):
+            return None  # Gone: as good as never packed.
+        if not whole or not all(self._present(name) for name in record["archives"]):
             return None
+        blob: Blob = BlobFile(path=content)
+        if record["archives"]:
+            blob = _StoredRecipe(path=content, locate=self._locate)
         return Layer(
             descriptor=descriptor,
             diff_id=Digest.parse(record["diff_id"]),
@@ -110,7 +117,8 @@ class LayerStore:
                     "diff_id": str(packed.diff_id),
                     "uncompressed_size": packed.uncompressed_size,
                     "content": packed.content,
-                    "spliced": packed.recipe is not None,
+                    "content_size": self.cache.blob_path(packed.content).stat().st_size,
+                    "archives": list(packed.recipe.archives) if packed.recipe else [],
                 },
             )
         layer = self.find(key, created_by=created_by)

@@ -38,6 +38,7 @@ from dockyard.fetch.partial import Partial
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from types import TracebackType
 
@@ -62,6 +63,10 @@ class Download:
     sha256: str | None
     size: int | None
     title: str
+
+
+def _file_key(path: Path, stat: os.stat_result) -> str:
+    return _sha256(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}".encode())
 
 
 def local_path(url: str) -> Path | None:
@@ -137,6 +142,7 @@ class Fetcher:
         found: dict[str, Path] = {}
         for key, download in list(jobs.items()):
             path = self.cached(download.sha256) if download.sha256 else None
+            path = path or self._known_local(download)
             if path is not None:
                 found[key] = path
                 del jobs[key]
@@ -337,6 +343,17 @@ class Fetcher:
 
     # Local files, cached documents.
 
+    def _known_local(self, download: Download) -> Path | None:
+        """The file of a local URL, if it has been checked before and hasn't changed since."""
+        path = local_path(download.url)
+        if path is None or download.sha256 is None:
+            return None
+        try:
+            key = _file_key(path, path.stat())
+        except OSError:
+            return None
+        return path if self.cache.read_record("verified", key) == download.sha256 else None
+
     def _verify_local(self, path: Path, download: Download) -> Path:
         try:
             stat = path.stat()
@@ -349,7 +366,7 @@ class Fetcher:
             if download.sha256 is None:
                 with path.open("rb"):
                     return path
-            key = _sha256(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}".encode())
+            key = _file_key(path, stat)
             sha256 = self.cache.read_record("verified", key)
             if sha256 is None:
                 sha256 = self._hash_local(path, stat.st_size, download.title)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import platform
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dockyard.errors import ResolveError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from packaging.markers import Environment
     from packaging.tags import Tag
 
@@ -83,17 +86,9 @@ class Target:
                 found.append(f"{_LEGACY[minor]}_{self.machine}")
         return [*found, f"linux_{self.machine}"]
 
-    def tags(self) -> list[Tag]:
+    def tags(self) -> Sequence[Tag]:
         """Wheel tags that fit, best first."""
-        from packaging.tags import compatible_tags, cpython_tags
-
-        version = tuple(int(part) for part in self.minor.split("."))
-        platforms = self.platforms()
-        interpreter = "cp" + self.minor.replace(".", "")
-        return [
-            *cpython_tags(version, platforms=platforms),
-            *compatible_tags(version, interpreter, platforms),
-        ]
+        return _tags(self)
 
     def environment(self) -> Environment:
         """The values of environment markers (PEP 508) in the image."""
@@ -115,3 +110,17 @@ class Target:
 
     def __str__(self) -> str:
         return f"Python {self.minor} on linux/{self.architecture} with glibc {self.glibc}"
+
+
+@lru_cache(maxsize=8)
+def _tags(target: Target) -> tuple[Tag, ...]:
+    from packaging.tags import compatible_tags, cpython_tags
+
+    version = tuple(int(part) for part in target.minor.split("."))
+    platforms = target.platforms()
+    interpreter = "cp" + target.minor.replace(".", "")
+    return (
+        # The ABI is named, for by default packaging asks the host's (debug, free-threaded).
+        *cpython_tags(version, abis=[interpreter], platforms=platforms),
+        *compatible_tags(version, interpreter, platforms),
+    )
