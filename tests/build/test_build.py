@@ -17,7 +17,7 @@ from build_ground import APP, Ground
 
 from dockyard.oci.archive import read_archive
 from dockyard.oci.layout import read_layout
-from dockyard.oci.tree import read_tree
+from dockyard.oci.tree import list_layer, read_tree
 from dockyard.oci.verify import verify_image
 
 if TYPE_CHECKING:
@@ -99,16 +99,29 @@ def test_compression_and_bytecode_are_as_asked_for(ground: Ground) -> None:
     assert [layer.diff_id for layer in plain.layers] == [layer.diff_id for layer in image.layers]
 
 
-def test_another_image_can_be_the_base(ground: Ground) -> None:
+def test_another_image_can_be_the_base_and_is_read_once(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ground.digest("below", "--bytecode", "none")
-    (ground.project / "dockyard.toml").write_text(f'base = "oci:{ground.layout("below")}"\n')
-    ground.digest("above")
+    # A path in the configuration starts where the configuration is.
+    (ground.project / "dockyard.toml").write_text('base = "oci:../out/below"\n')
+    first = ground.digest("above")
     below, above = read_layout(ground.layout("below")), read_layout(ground.layout("above"))
-    assert above.layers[: len(below.layers)] != ()
     assert [layer.descriptor.digest for layer in above.layers[: len(below.layers)]] == [
         layer.descriptor.digest for layer in below.layers
     ]
     assert verify_image(above) == []
+    added = [layer.created_by.split()[1] for layer in above.layers[len(below.layers) :]]
+    assert added == ["python", "wheels", "bytecode", "app"]
+    pycs = list_layer(above.layers[-2])
+    assert "opt/venv/lib/python3.13/site-packages/alpha/__pycache__/__init__.cpython-313.pyc" in (
+        pycs
+    )
+    assert "usr/lib/python3.13/http/__pycache__/server.cpython-313.pyc" in pycs
+    # Warm builds read none of the base's layers.
+    monkeypatch.setattr("dockyard.oci.tree.open_tar", None)
+    assert ground.digest("again") == first
+    assert ground.digest("here", "--base", f"oci:{ground.layout('below')}") != first
 
 
 def _python(project: Path, out: Path, cache: Path, *, program: str, **env: str) -> str:

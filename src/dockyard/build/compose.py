@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING, Any
 
 from dockyard.build.describe import line_for
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dockyard.build.inputs import Inputs
     from dockyard.files import FileEntry
 
+_RUNNABLE = ("usr/local/bin/", "usr/bin/", "opt/python/bin/")
 _PATH = "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -123,8 +125,9 @@ def _bytecode_layer(
     if mode == "none":
         return []
     reason = why_not_runnable(inputs.platform.architecture)
-    if not isinstance(inputs.foundation, DebianFoundation):
-        reason = "the base is another image, which isn't unpacked here"
+    folder = posixpath.dirname(inputs.foundation.interpreter)
+    if reason is None and f"{folder}/" not in _RUNNABLE:
+        reason = f"the base's Python is in /{folder}, where it can't be run from here"
     if reason is not None:
         warnings.append(f"this image starts slower, for it has no bytecode: {reason}")
         return []

@@ -282,15 +282,36 @@ class _Execution:
 
         return self._as_job(layer, key, entries)
 
+    @property
+    def _base_key(self) -> str:
+        """What the base's Python depends on."""
+        foundation = self.inputs.foundation
+        if isinstance(foundation, DebianFoundation):
+            return foundation.base.key
+        return f"{foundation.image.digest} {foundation.interpreter}"
+
+    def _unpacked_base(self) -> Path:
+        """The folder where the base's Python is unpacked."""
+        foundation = self.inputs.foundation
+        if isinstance(foundation, DebianFoundation):
+            from dockyard.build.unpack import unpacked
+
+            return unpacked(
+                f"base {self._base_key}", lambda: self._base_files.base, cache=self.cache
+            )
+        from dockyard.build.image_base import unpacked_python
+
+        with self.reporter.task("Unpacking the base's Python"):
+            return unpacked_python(foundation.image, foundation.interpreter, cache=self.cache)
+
     def _bytecode_job(self, layer: PlannedLayer) -> LayerJob:
         from dockyard.build.startup import bytecode_entries, bytecode_version, import_facts
 
-        debian = self._debian
         key = layer_key(
             "bytecode",
             method=bytecode_version(),
             mode=self.inputs.config.bytecode,
-            base=debian.base.key,
+            base=self._base_key,
             wheels=sorted(wheel.sha256 for wheel in self.inputs.lock.wheels),
             trim=self.inputs.config.trim,
             prefer=sorted(self.inputs.config.prefer),
@@ -301,8 +322,7 @@ class _Execution:
 
         def entries() -> list[FileEntry]:
             return bytecode_entries(
-                base_key=debian.base.key,
-                base_files=lambda: self._base_files.base,
+                root=self._unpacked_base(),
                 installed=list(self._installed.values()),
                 app=self.inputs.app.code,
                 command=(*(self.plan.config.entrypoint or ()), *(self.plan.config.cmd or ())),

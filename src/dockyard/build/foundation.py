@@ -9,23 +9,22 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockyard.errors import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from dockyard.cache import Cache
     from dockyard.debian.base import DebianBase
     from dockyard.debian.mirror import Mirror
     from dockyard.debian.package import DebianPackage
     from dockyard.oci.image import Image
     from dockyard.oci.platform import Platform
-
-_LIBC = re.compile(rb"GNU C Library [^\n]*? version (\d+\.\d+)")
+    from dockyard.progress import Reporter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +80,20 @@ def debian_pythons(base: str | None) -> tuple[str, ...]:
     return tuple(python for python, suite in SUITES.items() if base in (None, suite))
 
 
-def open_image(base: str, platform: Platform) -> Image:
-    """Open a local base image: "oci:DIR" or "archive:FILE"; raises BuildError for others."""
+def open_image(base: str, platform: Platform, *, folder: Path) -> Image:
+    """Open a local base image: "oci:DIR" or "archive:FILE"; raises BuildError for others.
+
+    folder: what a relative path starts from.
+    """
     kind, _, rest = base.partition(":")
     if kind == "oci" and rest:
         from dockyard.oci.layout import read_layout
 
-        return read_layout(Path(rest), platform=platform)
+        return read_layout(folder / rest, platform=platform)
     if kind == "archive" and rest:
         from dockyard.oci.archive import read_archive
 
-        return read_archive(Path(rest), platform=platform)
+        return read_archive(folder / rest, platform=platform)
     raise BuildError(
         f"the base {base!r} is in a registry, and bases from registries aren't supported yet",
         where="`base`",
@@ -100,52 +102,26 @@ def open_image(base: str, platform: Platform) -> Image:
     )
 
 
-def image_pythons(image: Image) -> dict[str, str]:
-    """The Pythons in an image: minor version to the interpreter's path."""
-    from dockyard.oci.tree import read_tree
-
-    found: dict[str, str] = {}
-    for path in read_tree(image).files:
-        match = re.fullmatch(r"(?:usr/local|usr|opt/[^/]+)/bin/python(3\.\d+)", path)
-        if match and (match[1] not in found or path.startswith("usr/local")):
-            found[match[1]] = path
-    return found
-
-
-def image_glibc(image: Image) -> str:
-    """The version of an image's C library, read from the library; raises BuildError without one."""
-    from dockyard.oci.tree import read_tree
-
-    tree = read_tree(image)
-    for path in tree.files:
-        if re.fullmatch(r"(?:usr/)?lib(?:64)?/(?:[^/]+-linux-gnu/)?libc\.so\.6", path):
-            data = tree.read(path, max_size=16 << 20)
-            match = _LIBC.search(data) if data is not None else None
-            if match is not None:
-                return match[1].decode()
-    raise BuildError(
-        "the base has no GNU C library, which wheels for Linux need",
-        where="`base`",
-        hint="Use a base made from Debian, Ubuntu, or a distribution like them.",
-    )
-
-
-def open_foundation(base: str, python: str, platform: Platform) -> ImageFoundation:
+def open_foundation(
+    base: str, python: str, platform: Platform, *, folder: Path, cache: Cache, reporter: Reporter
+) -> ImageFoundation:
     """Open a local base image and find the Python that was chosen in it."""
-    image = open_image(base, platform)
-    pythons = image_pythons(image)
-    if python not in pythons:
+    from dockyard.build.image_base import need_glibc, read_base
+
+    image = open_image(base, platform, folder=folder)
+    facts = read_base(image, cache=cache, reporter=reporter)
+    if python not in facts.pythons:
         raise BuildError(
             f"the base has no Python {python}",
             where="`base`",
-            hint=f"It has {_listed(sorted(pythons))}.",
+            hint=f"It has {_listed(sorted(facts.pythons))}.",
         )
     return ImageFoundation(
         name=base,
         image=image,
-        interpreter=pythons[python],
+        interpreter=facts.pythons[python],
         python=python,
-        glibc=image_glibc(image),
+        glibc=need_glibc(facts),
     )
 
 

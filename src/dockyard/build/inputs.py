@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from dockyard.build.foundation import (
     DebianFoundation,
     debian_pythons,
-    image_pythons,
     is_debian,
     open_foundation,
     open_image,
@@ -124,7 +123,9 @@ def _begin(
 
     config, origin = read_config(request)
     detected = detect(request.folder, config, origin, outputs=outputs)
-    offered = _pythons(config, platform)
+    offered = debian_pythons(config.base)
+    if not is_debian(config.base):
+        offered = _image_pythons(request, config, platform, cache, reporter)
     choice = choose_python(detected.python, offered, base=config.base or "the base")
     gathering = _Gathering(
         request, platform, config, detected, cache, fetcher, reporter, str(choice)
@@ -185,18 +186,34 @@ def gather(
     )
 
 
-def _pythons(config: AppConfig, platform: Platform) -> Sequence[str]:
-    if is_debian(config.base):
-        return debian_pythons(config.base)
+def base_folder(request: BuildRequest) -> Path:
+    """Where a base's relative path starts: here on the command line, else the project's folder."""
+    from pathlib import Path
+
+    from dockyard.app.ignore import project_root
+
+    return Path.cwd() if "base" in request.overrides else project_root(request.folder)
+
+
+def _image_pythons(
+    request: BuildRequest,
+    config: AppConfig,
+    platform: Platform,
+    cache: Cache,
+    reporter: Reporter,
+) -> tuple[str, ...]:
+    from dockyard.build.image_base import read_base
+
     assert config.base is not None
-    pythons = image_pythons(open_image(config.base, platform))
+    image = open_image(config.base, platform, folder=base_folder(request))
+    pythons = read_base(image, cache=cache, reporter=reporter).pythons
     if not pythons:
         raise BuildError(
             f"the base {config.base} has no Python",
             where="`base`",
             hint="Use an image that has one, or leave `base` out.",
         )
-    return sorted(pythons)
+    return tuple(sorted(pythons))
 
 
 def _base_reason(config: AppConfig) -> str:
@@ -251,7 +268,14 @@ class _Gathering:
     def _foundation(self, minor: str) -> Foundation:
         if not is_debian(self.config.base):
             assert self.config.base is not None
-            return open_foundation(self.config.base, minor, self.platform)
+            return open_foundation(
+                self.config.base,
+                minor,
+                self.platform,
+                folder=base_folder(self.request),
+                cache=self.cache,
+                reporter=self.reporter,
+            )
         from dockyard.debian.base import DebianBase, resolve_apt, resolve_base
 
         mirror = self._mirror()

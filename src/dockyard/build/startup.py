@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from dockyard.build.worker import program_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from dockyard.cache import Cache
     from dockyard.files import FileEntry
@@ -59,8 +60,7 @@ def import_facts(entries: Iterable[FileEntry]) -> str:
 
 def bytecode_entries(
     *,
-    base_key: str,
-    base_files: Callable[[], Iterable[FileEntry]],
+    root: Path,
     installed: Sequence[InstalledWheel],
     app: Sequence[FileEntry],
     command: Sequence[str],
@@ -71,12 +71,10 @@ def bytecode_entries(
     cache: Cache,
     reporter: Reporter,
 ) -> list[FileEntry]:
-    """Find the modules and compile them with the base's own interpreter."""
+    """Find the modules and compile them with the Python of the base unpacked at `root`."""
     from dockyard.build.bytecode import CompileUnit, compile_modules, find_base_python
     from dockyard.build.profile import find_startup_modules, standard_library
-    from dockyard.build.unpack import unpacked
 
-    root = unpacked(f"base {base_key}", base_files, cache=cache)
     base = find_base_python(root, python=python, architecture=architecture)
     files = [entry for wheel in installed for entry in wheel.entries]
     library = standard_library(base)

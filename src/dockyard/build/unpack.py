@@ -45,11 +45,15 @@ def unpack_entries(entries: Iterable[FileEntry], root: Path) -> None:
         for path, target in links:
             path.symlink_to(target)
     except OSError as error:
-        raise BuildError(
-            f"a base can't be unpacked: {error.strerror}",
-            where=str(error.filename or root),
-            hint="Free some space there, or name another folder in DOCKYARD_CACHE.",
-        ) from error
+        raise _unwritable(error, root) from error
+
+
+def _unwritable(error: OSError, root: Path) -> BuildError:
+    return BuildError(
+        f"a base can't be unpacked: {error.strerror}",
+        where=str(error.filename or root),
+        hint="Free some space there, or name another folder in DOCKYARD_CACHE.",
+    )
 
 
 def _write(entry: FileEntry, path: Path) -> None:
@@ -71,6 +75,14 @@ def unpacked(key: str, entries: Callable[[], Iterable[FileEntry]], *, cache: Cac
     key: what the entries depend on, such as the digests of a base's packages; `entries` is called
     only when they are needed.
     """
+    return unpacked_by(key, lambda root: unpack_entries(entries(), root), cache=cache)
+
+
+def unpacked_by(key: str, write: Callable[[Path], None], *, cache: Cache) -> Path:
+    """Return the folder in `cache` that `write` fills, called now if there is none for this key.
+
+    Raises BuildError when writing fails.
+    """
     name = hashlib.sha256(key.encode()).hexdigest()
     final = cache.root / "unpacked" / name
     if final.is_dir():
@@ -81,9 +93,12 @@ def unpacked(key: str, entries: Callable[[], Iterable[FileEntry]], *, cache: Cac
         final.parent.mkdir(exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=final.parent, prefix=".new-"))
         try:
-            unpack_entries(entries(), folder)
+            write(folder)
             folder.chmod(0o755)
             folder.replace(final)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise _unwritable(error, folder) from error
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
