@@ -3,7 +3,8 @@
 Rules:
 - Decides only; nothing is fetched or read here (see `plan` for the order of layers).
 - The environment says what frameworks need to run unprivileged on a read-only root: HOME is a
-  place that can be written, and LD_LIBRARY_PATH is never set.
+  place that can be written, USER a name even where the user is a bare number (PyTorch's compiler
+  asks for it), and LD_LIBRARY_PATH is never set.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dockyard.build.plan import (
     cuda_environment,
     plan_wheel_layers,
 )
+from dockyard.build.users import check_user, user_name
 from dockyard.oci.config import Healthcheck, ImageConfig
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ _PATH = "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 
 def plan_image(inputs: Inputs, references: Sequence[str]) -> BuildPlan:
     """Decide one platform's image."""
+    check_user(inputs.config.user, inputs.foundation)
     warnings = list(inputs.warnings)
     decisions = list(inputs.decisions)
     below = _foundation_layers(inputs)
@@ -182,6 +185,7 @@ def _image_config(inputs: Inputs, cuda: Mapping[str, str]) -> ImageConfig:
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "HOME": "/tmp",  # noqa: S108 - the one place that is writable whatever the user and root
+        "USER": user_name(inputs.config.user),
         **cuda,
         **detected.variables(),
     }
