@@ -133,6 +133,7 @@ class Docker:
     folder: Path
     buildx: Path
     pid: int = 0
+    bridge: str = "none"
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -151,6 +152,13 @@ class Docker:
         log = (self.folder / "dockerd.log").open("wb")
         containerd = self.folder / "containerd"
         containerd.mkdir(exist_ok=True)
+        # A daemon without a bridge deletes docker0 when it starts, and with it the network of the
+        # daemon that runs on this machine. The bridge has no other use: all here is host network.
+        name = f"bench{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            link = ["ip", "link", "add", "name", name, "type", "bridge"]
+            if subprocess.run(link, capture_output=True, check=False).returncode == 0:
+                self.bridge = name
         self._process = subprocess.Popen(
             [
                 "dockerd",
@@ -160,7 +168,7 @@ class Docker:
                 f"--pidfile={self.folder}/docker.pid",
                 f"--containerd-namespace=bench-{os.getpid()}",
                 f"--containerd-plugins-namespace=bench-plugins-{os.getpid()}",
-                "--bridge=none",
+                f"--bridge={self.bridge}",
                 "--iptables=false",
                 "--ip6tables=false",
             ],
@@ -184,6 +192,8 @@ class Docker:
             self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(60)
+        if self.bridge != "none":
+            subprocess.run(["ip", "link", "delete", self.bridge], check=False)
 
     def run(self, *arguments: str | Path, check: bool = True, **extra: str) -> str:
         """Run the client; return what it printed."""
