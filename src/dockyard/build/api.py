@@ -196,6 +196,9 @@ def build_project(
     with workshop(request, cache, reporter) as (shop, fetcher):
         for platform in platforms:
             inputs, plan = _planned(request, platform, shop, fetcher, reporter, outputs=outputs)
+            if engine is not None:
+                # Asked before the work begins: an engine that isn't there is known now.
+                engine.known_layers()
             for warning in plan.warnings:
                 reporter.warn(f"{platform}: {warning}" if len(platforms) > 1 else warning)
             image = execute(plan, inputs, cache=shop, fetcher=fetcher, reporter=reporter)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from dockyard.build.api import BuiltProject
     from dockyard.build.request import BuildRequest, Target
+    from dockyard.cli.soon import EngineSoon
     from dockyard.engine.api import Engine
+    from dockyard.engine.docker import DockerEngine
     from dockyard.oci.image import Image
     from dockyard.progress import Reporter
 
@@ -140,19 +142,25 @@ def build_for_run(folder: Path, *, engine: Engine, reporter: Reporter) -> str:
     return built.references[0]
 
 
-def choose_targets(outputs: Sequence[str]) -> tuple[list[Target], Engine | None]:
-    """The outputs that were asked for, else the engine that answers; and that engine."""
+def choose_targets(outputs: Sequence[str]) -> tuple[list[Target], EngineSoon | None]:
+    """The outputs that were asked for, else the engine; and that engine, being looked for."""
     from dockyard.build.request import Target
-    from dockyard.engine.connect import find_engine
-    from dockyard.errors import EngineError, UsageError
+    from dockyard.cli.soon import EngineSoon
 
     targets = [Target.parse(text) for text in outputs] or [Target(kind="docker")]
     if not any(target.kind == "docker" for target in targets):
         return targets, None
+    return targets, EngineSoon(lambda: _find_engine(asked_for=bool(outputs)))
+
+
+def _find_engine(*, asked_for: bool) -> DockerEngine:
+    from dockyard.engine.connect import find_engine
+    from dockyard.errors import EngineError, UsageError
+
     try:
-        return targets, find_engine()
+        return find_engine()
     except EngineError as error:
-        if outputs:
+        if asked_for:
             raise
         raise UsageError(
             f"there is no engine to load the image into: {error.what}",

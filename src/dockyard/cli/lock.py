@@ -33,4 +33,5 @@ def lock(*, folder: Path, upgrade: bool, check: bool, offline: bool, reporter: R
         click.echo("pylock.toml is current")
         return
     written = lock_project(request, reporter=reporter)
-    click.echo(f"Wrote {written.path}: {written.packages} packages for {written.platforms}")
+    packages = "1 package" if written.packages == 1 else f"{written.packages} packages"
+    click.echo(f"Wrote {written.path}: {packages} for {written.platforms}")
