@@ -66,6 +66,11 @@ def test_refuses_a_file_below_a_file_or_a_symbolic_link() -> None:
             with_parents([blocker, file_entry("a/b", b"")])
 
 
+def test_refuses_an_absolute_path() -> None:
+    with pytest.raises(FileTreeError, match="isn't relative"):
+        with_parents([file_entry("/etc/passwd", b"")])
+
+
 def test_accepts_a_directory_that_is_named_twice_with_one_mode() -> None:
     assert len(with_parents([directory_entry("a"), directory_entry("a")])) == 1
     with pytest.raises(FileTreeError):

@@ -194,6 +194,8 @@ def with_parents(entries: Iterable[FileEntry]) -> list[FileEntry]:
         elif not (other.kind == entry.kind == "directory" and other.mode == entry.mode):
             raise FileTreeError(f"two entries claim the path {entry.path!r}")
     for path in list(found):
+        if path.startswith("/"):
+            raise FileTreeError(f"the path {path!r} isn't relative to the image's root")
         parent = posixpath.dirname(path)
         while parent:
             above = found.get(parent)
