@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from dockyard.progress import Reporter
     from dockyard.wheels.lock import Lock, LockedWheel
     from dockyard.wheels.pylock import LockFile
+    from dockyard.wheels.requirement import DependencySource as Source
+    from dockyard.wheels.requirement import SourceKind
     from dockyard.wheels.resolve import ResolveRequest
     from dockyard.wheels.settings import IndexSettings
 
@@ -169,7 +171,7 @@ def gather(
         3,
         Decision(
             subject="packages",
-            value=f"{len(lock.wheels)} wheels",
+            value=f"{len(lock.wheels)} {'wheel' if len(lock.wheels) == 1 else 'wheels'}",
             why=gathering.how_resolved,
         ),
     )
@@ -324,7 +326,7 @@ class _Gathering:
         if request.source.kind != "pylock.toml":
             return []
         lock_file = read_pylock(request.source.path)
-        loose = loose_source(lock_file, request.root)
+        loose = request.loose or loose_source(lock_file, request.root)
         if loose is None:
             return []
         return stale_reasons(lock_file, replace(request, source=loose))
@@ -413,12 +415,7 @@ class _Gathering:
         from dockyard.wheels.target import Target
 
         source = self.detected.dependencies.value
-        kinds: dict[str, Any] = {
-            "pylock": "pylock.toml",
-            "uv-lock": "uv.lock",
-            "pyproject": "pyproject.toml",
-            "environment": "environment.yml",
-        }
+        named = self._named(source)
         if locked and source.lock is not None:
             chosen = DependencySource(kind="pylock.toml", path=self.detected.folder / source.lock)
         elif self.request.locked and source.kind not in ("pylock", "uv-lock"):
@@ -427,17 +424,14 @@ class _Gathering:
                 where=str(self.detected.folder),
                 hint="Make one: dockyard lock",
             )
-        elif len(source.files) == 1 or source.kind in kinds:
-            chosen = DependencySource(
-                kind=kinds.get(source.kind, "requirements.txt"),
-                path=self.detected.folder / source.files[0],
-            )
         else:
-            chosen = DependencySource(kind="requirements.txt", path=self._listed(source))
+            chosen = named
         return ResolveRequest(
             source=chosen,
             target=Target(python=minor, architecture=self.platform.architecture, glibc=glibc),
             root=self.detected.folder,
+            # What is listed in the configuration has no file that the lock could name.
+            loose=named if named.kind != "pylock.toml" else None,
             settings=self.settings,
             extras=source.extras,
             groups=source.groups,
@@ -445,14 +439,30 @@ class _Gathering:
             upgrade=self.request.upgrade,
         )
 
+    def _named(self, source: DependencySource) -> Source:
+        """What detection found, as the resolver reads it."""
+        from dockyard.wheels.requirement import DependencySource
+
+        kinds: dict[str, SourceKind] = {
+            "pylock": "pylock.toml",
+            "uv-lock": "uv.lock",
+            "pyproject": "pyproject.toml",
+            "environment": "environment.yml",
+        }
+        kind = kinds.get(source.kind, "requirements.txt")
+        if source.kind in kinds or (len(source.files) == 1 and not source.requirements):
+            return DependencySource(kind=kind, path=self.detected.folder / source.files[0])
+        return DependencySource(kind=kind, path=self._listed(source), folder=self.detected.folder)
+
     def _listed(self, source: DependencySource) -> Path:
         """A requirements file, in the cache, for requirements that the configuration lists."""
         import hashlib
 
         lines = [f"-r {self.detected.folder / name}" for name in source.files]
-        text = "\n".join([*lines, *source.requirements]) + "\n"
+        text = "\n".join([*source.requirements, *lines]) + "\n"
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        path = self.cache.root / "listed" / key / "requirements.txt"
+        # Messages name the file and the line, which is the item's number.
+        path = self.cache.root / "listed" / key / "`requirements`"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.cache.temporary() as new:

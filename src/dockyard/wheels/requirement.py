@@ -45,10 +45,15 @@ _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DependencySource:
-    """The file that says what a project depends on."""
+    """The file that says what a project depends on.
+
+    folder: the project's, where the file is a stand-in for requirements that are listed elsewhere;
+    what it includes counts, and is named in messages, by its place there.
+    """
 
     kind: SourceKind
     path: Path
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +167,12 @@ class _Reading:
 
 
 def _read_requirements(source: DependencySource) -> Requirements:
-    reading = _Reading(source.path.parent)
+    reading = _Reading(source.folder or source.path.parent)
     reading.files.append(source.path)
     text = _read(source.path, None)
-    reading.content.append(_significant(text))
+    # Where the project lies on this machine is no input.
+    portable = text if source.folder is None else text.replace(f"{source.folder}/", "")
+    reading.content.append(_significant(portable))
     _parse(source.path, text, reading)
     return Requirements(
         source=source,
@@ -181,7 +188,7 @@ def _parse(
     path: Path, text: str, reading: _Reading, numbers: Sequence[int] | None = None
 ) -> _Reading:
     """Read the lines of one requirements file; `numbers` gives their places in the real file."""
-    shown = _shown(path, reading.root)
+    shown = path.name if path in reading.files[:1] else _shown(path, reading.root)
     for number, line in _logical_lines(text):
         where = f"{shown}:{numbers[number - 1] if numbers else number}"
         line = _VARIABLE.sub(lambda found: os.environ.get(found[1], found[0]), line)

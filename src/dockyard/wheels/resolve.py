@@ -57,13 +57,15 @@ _TRIES = 3
 class ResolveRequest:
     """What is to be resolved.
 
-    root: the folder that becomes /app (editable projects must lie in it); upgrade: resolve anew
-    and take the newest; interpreter: a Python that uv may run, None for Dockyard's own.
+    root: the folder that becomes /app (editable projects must lie in it); loose: what a pylock.toml
+    as the source must agree with, None: what it names itself; upgrade: resolve anew and take the
+    newest; interpreter: a Python that uv may run, None for Dockyard's own.
     """
 
     source: DependencySource
     target: Target
     root: Path
+    loose: DependencySource | None = None
     settings: IndexSettings = field(default_factory=IndexSettings)
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -116,7 +118,7 @@ def _from_pylock(
     from dockyard.wheels.stale import loose_source, stale_reasons
 
     lock_file = read_pylock(request.source.path)
-    loose = loose_source(lock_file, request.root)
+    loose = request.loose or loose_source(lock_file, request.root)
     if loose is not None:
         again = replace(request, source=loose)
         reasons = stale_reasons(lock_file, again)

@@ -98,7 +98,7 @@ class Detected:
         health = self.healthcheck.value
         shown: list[tuple[str, str, Decision[object]]] = [
             ("name", self.name.value, self.name),
-            ("dependencies", ", ".join(source.files) or source.kind, self.dependencies),
+            ("dependencies", source.title, self.dependencies),
             ("python", str(self.python.value), self.python),
             ("framework", ", ".join(self.framework.value) or "none", self.framework),
             ("accelerator", self.accelerator.value, self.accelerator),

@@ -75,6 +75,12 @@ class DependencySource:
         """The normalised names of the direct dependencies."""
         return frozenset(item.name for item in self.named)
 
+    @property
+    def title(self) -> str:
+        """What a plan calls it: its files, and what the configuration lists."""
+        listed = self.requirements if self.kind in ("listed", "requirements") else ()
+        return ", ".join([*self.files, *listed]) or self.kind
+
     def find(self, *names: str) -> Named | None:
         """The first of the named dependencies that is there."""
         return next((item for name in names for item in self.named if item.name == name), None)
