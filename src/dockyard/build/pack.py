@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dockyard.cache import Cache
     from dockyard.files import FileEntry
     from dockyard.oci.layer import Compression, Layer
-    from dockyard.progress import Reporter
+    from dockyard.progress import Reporter, Task
 
 _MEMO_SIZE = 1 << 20  # Bytes; smaller files are hashed each time.
 
@@ -58,13 +59,22 @@ def make_layers(
             layers[job.key] = found
 
     def pack(job: LayerJob) -> Layer:
-        with reporter.task(f"Packing {job.title}", total=job.size or None) as task:
+        with ExitStack() as stack:
+            tasks: list[Task] = []
+
+            def entries() -> Sequence[FileEntry]:
+                # Finding them may take fetching and compiling, which show tasks of their own.
+                found = with_parents(job.entries())
+                task = reporter.task(f"Packing {job.title}", total=_tar_size(found))
+                tasks.append(stack.enter_context(task))
+                return found
+
             return store.pack(
                 job.key,
-                lambda: with_parents(job.entries()),
+                entries,
                 created_by=job.created_by,
                 compression=compression,
-                advance=task.advance,
+                advance=lambda amount: tasks[0].advance(amount),
             )
 
     missing.sort(key=lambda job: -job.size)
@@ -78,6 +88,11 @@ def make_layers(
         finally:
             pool.shutdown(cancel_futures=True)
     return [layers[job.key] for job in jobs]
+
+
+def _tar_size(entries: Iterable[FileEntry]) -> int:
+    """About how many bytes of tar the entries make: a header each, and whole blocks of 512."""
+    return sum(512 + (entry.size + 511) // 512 * 512 for entry in entries)
 
 
 def tree_key(kind: str, entries: Iterable[FileEntry], *, cache: Cache, compression: str) -> str:
