@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -701,6 +703,25 @@ def test_models_that_git_ignores_go_in_when_the_code_names_them(tmp_path):
     assert "runs/epoch1.h5" not in found.project.paths()
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("gunicorn app:app -b :8000", "any answer of :8000"),
+        ("sh -c 'exec gunicorn app:app -b :${PORT:-8000}'", "any answer of :8000"),
+        ("hypercorn app:app --bind 0.0.0.0:8000", "any answer of :8000"),
+        ("uvicorn app:app --port 8000 --workers 4", "any answer of :8000"),
+        # Loaded before it listens.
+        ("uvicorn app:app --port 8000", "connect to :8000"),
+        # Plain HTTP gets no answer there.
+        ("gunicorn app:app -b :8000 --certfile=c.pem --keyfile=k.pem", "connect to :8000"),
+    ],
+)
+def test_a_server_that_listens_before_the_app_is_loaded_must_answer(tmp_path, command, text):
+    files = {"app.py": "import json\napp = json\n", "Procfile": f"web: {command}\n"}
+    shown = {what: value for what, value, _ in look(tmp_path, files).decisions()}
+    assert shown["healthcheck"] == text
+
+
 def test_unmet_imports_are_named_by_package():
     imports = {"cv2": "a:1", "sklearn": "a:2", "torch": "a:3", "yaml": "a:4"}
     assert unmet_imports({"opencv-python", "pyyaml"}, imports) == {"scikit-learn": "a:2"}
@@ -751,8 +772,6 @@ def test_health_checks_need_nothing_but_python(tmp_path):
         def log_message(self, *args): ...
 
     def code(check, path=None):
-        import dataclasses
-
         check = dataclasses.replace(check, port=server.server_port, path=path or check.path)
         return subprocess.run(check.words(sys.executable), capture_output=True).returncode
 
@@ -762,7 +781,12 @@ def test_health_checks_need_nothing_but_python(tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert (code(http), code(tcp)) == (0, 0)
         assert code(http, "/other") != 0
+        # It answers OPTIONS with 501, which is an answer.
+        answer = dataclasses.replace(tcp, kind="answer", timeout=timedelta(seconds=1))
+        assert code(answer) == 0
         server.shutdown()
+        # As gunicorn while its workers load the app: connections are accepted, and that is all.
+        assert (code(tcp), code(answer)) == (0, 1)
     assert code(http) != 0
     assert code(tcp) != 0
 

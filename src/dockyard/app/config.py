@@ -104,7 +104,7 @@ class HealthcheckConfig(BaseModel):
     ] = Field(
         None,
         description="Path that must answer below 400. Without it: a route such as /health that the "
-        "code has, else a TCP connection.",
+        "code has, else any answer of the server or a TCP connection.",
     )
     port: Annotated[
         values.Port | None,

@@ -27,7 +27,13 @@ from dockyard.app.detect.framework import (
     package_of,
     unmet_imports,
 )
-from dockyard.app.detect.listen import HealthCheck, health_route, port_of_call, writable_folders
+from dockyard.app.detect.listen import (
+    HealthCheck,
+    health_route,
+    listens_early,
+    port_of_call,
+    writable_folders,
+)
 from dockyard.app.detect.models import detect_models, named_models
 from dockyard.app.detect.python import PythonChoice, PythonWish, choose_python, detect_python
 from dockyard.app.ignore import project_root, walk_project
@@ -367,6 +373,9 @@ def _health(
     if route is not None:
         check = replace(times, kind="http", port=number, path=route.value)
         return Decision(value=check, why=route.why, where=route.where)
+    if listens_early(start.server, (*start.entrypoint, *start.command)):
+        why = f"no route for health was found, and {start.server} listens before the app is loaded"
+        return Decision(value=replace(times, kind="answer", port=number), why=why)
     check = replace(times, port=number)
     return Decision(value=check, why="no route for health was found, so a connection must do")
 
@@ -410,6 +419,8 @@ def _health_text(check: HealthCheck | None) -> str:
         return "none"
     if check.kind == "command":
         return _line(check.command)
+    if check.kind == "answer":
+        return f"any answer of :{check.port}"
     return f"GET :{check.port}{check.path}" if check.kind == "http" else f"connect to :{check.port}"
 
 

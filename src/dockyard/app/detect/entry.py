@@ -176,7 +176,9 @@ def _known(
 
 
 def _words_of_script(evidence: Evidence, words: Sequence[str]) -> list[str]:
-    """The words of a shell script of the project's that a command runs."""
+    """The words of what a shell is given: a line, or a script of the project's."""
+    if len(words) >= 3 and words[0] in _SHELLS and words[1] == "-c":
+        return words[2].split()
     inner = evidence.workdir.rstrip("/") + "/"
     for word in words[:3]:
         path = word.removeprefix(inner).removeprefix("./")

@@ -2,7 +2,8 @@
 
 Rules: a port comes from the configuration, the command, the call that starts the server, an
 environment variable named PORT, a Dockerfile, else from the framework. A health check asks a route
-that is there for it, else opens a TCP connection. Nothing in the image but Python is needed to ask.
+that is there for it, else opens a TCP connection; where a server accepts connections before it has
+loaded the app, it must answer. Nothing in the image but Python is needed to ask.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ _WRITE_NAMES = re.compile(
 class HealthCheck:
     """How an engine asks whether the container works.
 
-    kind: "http" asks path on port, "tcp" connects to port, "command" runs command.
+    kind: "http" asks path on port, "answer" is content with any answer to HTTP on port, "tcp"
+    connects to port, "command" runs command.
     """
 
-    kind: Literal["http", "tcp", "command"]
+    kind: Literal["http", "answer", "tcp", "command"]
     port: int = 0
     path: str = ""
     command: tuple[str, ...] = ()
@@ -58,14 +60,28 @@ class HealthCheck:
                 f"socket.create_connection(('127.0.0.1', {self.port}), {seconds}).close()"
             )
         else:
+            # OPTIONS: frameworks answer it without running the app's own functions.
+            ask, failed = f"'GET', {self.path!r}", "c.getresponse().status >= 400"
+            if self.kind == "answer":
+                ask, failed = "'OPTIONS', '/'", "not c.getresponse()"
             code = (
                 "import http.client as h; "
                 f"c = h.HTTPConnection('127.0.0.1', {self.port}, timeout={seconds}); "
-                f"c.request('GET', {self.path!r}); "
-                "raise SystemExit(c.getresponse().status >= 400)"
+                f"c.request({ask}); raise SystemExit({failed})"
             )
         # Isolated and without site-packages: a check must not depend on the app, nor take long.
         return (python, "-I", "-S", "-c", code)
+
+
+def listens_early(server: str, words: Sequence[str]) -> bool:
+    """Whether a server accepts connections before its workers have loaded the app.
+
+    words: its command. One that speaks TLS isn't meant, since plain HTTP gets no answer there.
+    """
+    options = {word.partition("=")[0] for word in words}
+    if options & {"--certfile", "--keyfile", "--ssl-certfile", "--ssl-keyfile"}:
+        return False
+    return server in ("gunicorn", "hypercorn") or (server == "uvicorn" and "--workers" in options)
 
 
 def port_in_command(words: Sequence[str], variables: Mapping[str, str]) -> int | None:
