@@ -253,6 +253,14 @@ def test_a_health_check_is_asked_before_the_engine_does(ground, launched):
     assert 0.3 < ready.seconds < 30, "the engine's own first check comes after 30 s"
 
 
+def test_says_when_a_healthy_container_is_deaf_outside(ground, launched):
+    """As an app that listens on 127.0.0.1 of its container: the health check alone reaches it."""
+    port = Port(container=8080, host_ip="127.0.0.1")
+    running = launched("becomes_healthy", image=ground.checked, ports=(port,))
+    ready = wait_ready(running, timeout=60)
+    assert (ready.how, ready.reached) == ("healthy", False)
+
+
 def test_an_unhealthy_container_is_an_error(ground, launched):
     running = launched("sleeper", image=ground.sick)
     with pytest.raises(StartError, match="is unhealthy") as caught:

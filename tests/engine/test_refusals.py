@@ -131,3 +131,32 @@ def test_an_unknown_refusal_is_passed_on():
 )  # fmt: skip
 def test_says_why_a_container_ended(code, tail, options, what):
     assert explain_exit(code, tail, architecture="amd64", **options)[0] == what
+
+
+FAILED = {
+    "ImportError: libGL.so.1: cannot open shared object file: No such file or directory": "libgl1",
+    "ImportError: libxcb.so.1: cannot open shared object file: No such file or directory": (
+        "libxcb1"
+    ),
+    "OSError: libglib-2.0.so.0: cannot open shared object file: No such file": "libglib2.0-0",
+    "ImportError: libgthread-2.0.so.0: cannot open shared object file": "libglib2.0-0",
+    "ImportError: libSM.so.6: cannot open shared object file: No such file": "libsm6",
+    "ImportError: libcuda.so.1: cannot open shared object file: No such file": "--gpus all",
+    "ModuleNotFoundError: No module named 'pandas.core'": "the module pandas.core",
+    "OSError: [Errno 30] Read-only file system: '/app/cache'": "can't write /app/cache",
+    "PermissionError: [Errno 13] Permission denied: '/app/logs/a.log'": "can't write /app/logs/a",
+    "KeyError: 'API_KEY'": "-e API_KEY=",
+}
+
+
+@pytest.mark.parametrize(("line", "hint"), FAILED.items(), ids=FAILED)
+def test_last_words_of_python_say_what_to_do(line, hint):
+    tail = ["Traceback (most recent call last):", '  File "/app/app.py", line 1', line]
+    what, advice = explain_exit(1, tail, architecture="amd64")
+    assert what == "stopped with exit code 1"
+    assert hint in advice
+
+
+def test_other_last_words_are_left_as_they_are():
+    tail = ["KeyError: 'x'", "ValueError: no model here"]
+    assert explain_exit(1, tail, architecture="amd64") == ("stopped with exit code 1", "")

@@ -280,11 +280,8 @@ def _run_detached(
     except BaseException:
         engine.remove(running.id, force=True)
         raise
-    if as_json:
-        print(json.dumps(_to_json(running, spec, ready)))
-        return 0
     _say_ready(ready, reporter)
-    print(running.name)
+    print(json.dumps(_to_json(running, spec, ready)) if as_json else running.name)
     return 0
 
 
@@ -365,6 +362,12 @@ def _stop_politely(running: Running, signal: str, reporter: Reporter) -> int:
 
 
 def _say_ready(ready: Readiness, reporter: Reporter) -> None:
+    if not ready.reached:
+        reporter.warn(
+            f"it is healthy, but nothing answers at {' '.join(ready.urls)}: it listens inside the "
+            "container only (on 127.0.0.1?), and must listen on 0.0.0.0"
+        )
+        return
     if ready.how in ("healthy", "listening"):
         where = f"{' '.join(ready.urls)} " if ready.urls else ""
         reporter.note(f"Ready: {where}({ready.how} after {format_seconds(ready.seconds)})")

@@ -86,12 +86,14 @@ class Running:
 class Readiness:
     """How a container became ready, after how many seconds; urls: where it answers.
 
-    "ended": it did its work and exited with code 0.
+    "ended": it did its work and exited with code 0. reached: False when it is healthy, but none
+    of its published ports answers: it listens inside the container only.
     """
 
     how: Literal["healthy", "listening", "running", "ended"]
     seconds: float
     urls: tuple[str, ...] = ()
+    reached: bool = True
 
 
 def prepare(
@@ -153,6 +155,7 @@ def wait_ready(running: Running, *, timeout: float | None = None) -> Readiness:
                 how=how,
                 seconds=time.monotonic() - running.started,
                 urls=urls(state.ports, engine.info.address),
+                reached=how != "healthy" or _reached(engine, state) is not False,
             )
         if state.health == "unhealthy":
             raise _failed(running, "is unhealthy", state.health_output)
@@ -209,15 +212,21 @@ def _readiness(
             return None  # It ended meanwhile; the next look at its state says how.
     if state.health == "unhealthy":
         return None
-    address = engine.info.address
+    match _reached(engine, state):
+        case None:
+            return "running"
+        case reached:
+            return "listening" if reached else None
+
+
+def _reached(engine: Engine, state: ContainerState) -> bool | None:
+    """Whether one of the published ports answers; None where there is none to ask."""
     targets = [
         (host, port.host)
         for port in state.ports
-        if port.protocol == "tcp" and port.host and (host := _reachable(port, address))
+        if port.protocol == "tcp" and port.host and (host := _reachable(port, engine.info.address))
     ]
-    if not targets:
-        return "running"
-    return "listening" if any(_listens(host, port) for host, port in targets) else None
+    return any(_listens(host, port) for host, port in targets) if targets else None
 
 
 def _reachable(port: Port, address: str | None) -> str | None:

@@ -182,7 +182,62 @@ def explain_exit(
             "was killed (exit code 137)",
             "It may have run out of memory: see the kernel's log on the engine's machine.",
         )
-    return f"stopped with exit code {exit_code}", ""
+    return f"stopped with exit code {exit_code}", _advice(text)
+
+
+# What the last lines of a Python program that failed mean, and what to do.
+_FAILURES: tuple[tuple[str, str], ...] = (
+    (
+        r"lib(?:cuda|nvidia-ml)\.so\.1: cannot open shared object file",
+        "It looks for NVIDIA's driver: run it with --gpus all, or build it with "
+        'accelerator = "cpu".',
+    ),
+    (
+        r"(?P<library>lib[\w.+-]+\.so[\w.]*): cannot open shared object file",
+        "It lacks the library {library}: add the Debian package that has it to the image, "
+        'probably: apt = ["{package}"] in dockyard.toml.',
+    ),
+    (
+        r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
+        "It lacks the module {module}: add the package that has it to the dependencies.",
+    ),
+    (
+        r"(?:Read-only file system|Permission denied): '(?P<path>/[^']*)'",
+        "It can't write {path}: let it write below /tmp, or mount a folder there (-v).",
+    ),
+    (
+        r"KeyError: '(?P<name>[A-Z][A-Z0-9_]+)'",
+        "If {name} is a variable of its environment, set it: -e {name}=…",
+    ),
+)
+# Where the package's name isn't made from the library's as Debian's policy says (8.1).
+_PACKAGES = {
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libOpenGL.so.0": "libopengl0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libodbc.so.2": "unixodbc",
+    "libusb-1.0.so.0": "libusb-1.0-0",
+}
+
+
+def _advice(text: str) -> str:
+    """What to do about a program whose last lines are `text`; "" where they don't say."""
+    for pattern, hint in _FAILURES:
+        found = list(re.finditer(pattern, text))
+        if found:
+            groups = found[-1].groupdict()
+            return hint.format(**groups, package=_package(groups.get("library", "")))
+    return ""
+
+
+def _package(library: str) -> str:
+    """The Debian package that should have a library: libxcb.so.1 -> libxcb1."""
+    name, _, version = library.lower().partition(".so.")
+    # A name that ends in a digit is kept apart from the version.
+    usual = name + ("-" if name[-1:].isdigit() else "") + version.partition(".")[0]
+    return _PACKAGES.get(library, usual)
 
 
 def _first_line(message: str) -> str:
