@@ -403,7 +403,7 @@ def test_a_dockerfile_is_evidence(tmp_path):
             # escape=\\
             ARG VERSION=3.12
             FROM python:${VERSION}-slim AS build
-            RUN apt-get update && apt-get install -y --no-install-recommends libgl1 curl
+            RUN apt-get update && apt-get install -y --no-install-recommends libgl1 curl libgomp1
             ENV MODEL_PATH=/srv/model.h5 PIP_NO_CACHE_DIR=1 \\
                 LOG_DIR="/srv/my logs"
             FROM build
@@ -701,6 +701,77 @@ def test_models_that_git_ignores_go_in_when_the_code_names_them(tmp_path):
         *("model.h5", "weights/a.pt"),
     )
     assert "runs/epoch1.h5" not in found.project.paths()
+
+
+IN_A_FUNCTION = """\
+    from flask import Flask
+    app = Flask(__name__)
+    def serve():
+        app.run(host="0.0.0.0", port=9000)
+    def main():
+        serve()
+    """
+
+
+@pytest.mark.parametrize(
+    ("end", "command"),
+    [
+        # Running the file by its name would end at once.
+        ("", ("flask", "--app", "web:app", "run", "--host", "0.0.0.0", "--port", "9000")),
+        ("main()\n", ("python", "web.py")),
+        ("if __name__ == '__main__':\n    main()\n", ("python", "web.py")),
+        ("import typer\ntyper.run(main)\n", ("python", "web.py")),
+    ],
+)
+def test_a_file_is_run_only_if_that_comes_to_starting_the_server(tmp_path, end, command):
+    files = {"web.py": textwrap.dedent(IN_A_FUNCTION) + end, "requirements.txt": "flask\n"}
+    found = look(tmp_path, files)
+    assert found.command.value == command
+    assert found.ports.value == (Port(9000),)
+
+
+def test_a_gradio_app_that_only_a_program_launches_is_started_by_it(tmp_path):
+    files = {
+        "ui.py": "import gradio as gr\ndemo = gr.Interface(len, 'text', 'text')\n"
+        "def main():\n    demo.launch(server_name='0.0.0.0')\n",
+        "pyproject.toml": "[project]\nname = 'ui'\ndependencies = ['gradio']\n"
+        "[project.scripts]\nui = 'ui:main'\n",
+    }
+    assert "from ui import main" in look(tmp_path, files).command.value[-1]
+
+
+PROJECT = "[project]\nname = 'own'\nversion = '1'\ndependencies = ['flask', 'gunicorn']\n"
+
+
+@pytest.mark.parametrize("line", [".", "-e .", "--editable=.", "-e ./", "-e .[all]  # all of it"])
+def test_requirements_that_install_the_project_are_the_wider_source(tmp_path, line):
+    files = {
+        "app.py": "from flask import Flask\napp = Flask(__name__)\n",
+        "pyproject.toml": PROJECT,
+        "requirements.txt": f"numpy\n{line}\n",
+    }
+    found = look(tmp_path, files)
+    assert found.dependencies.value.files == ("requirements.txt",)
+    assert found.command.value[0] == "gunicorn"
+
+
+def test_says_which_requirements_are_ignored_beside_a_project(tmp_path):
+    files = {
+        "app.py": "from flask import Flask\napp = Flask(__name__)\n",
+        "pyproject.toml": PROJECT + "[dependency-groups]\ndev = ['pytest']\n",
+        "requirements.txt": "flask==3.0\nown\npytest\nnumpy\n",
+    }
+    (warning,) = look(tmp_path, files).warnings
+    assert "which also names numpy; to use that" in warning
+
+
+def test_health_routes_of_litestar_are_found(tmp_path):
+    files = {
+        "app.py": "from litestar import Litestar, get\n@get('/ready')\nasync def ready() -> str:\n"
+        "    return 'ok'\napp = Litestar([ready])\n",
+        "requirements.txt": "litestar\nuvicorn\n",
+    }
+    assert look(tmp_path, files).healthcheck.value.path == "/ready"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from dockyard.app.detect.dependencies import (
     Documents,
     Named,
     detect_dependencies,
+    ignored_requirements,
     read_documents,
 )
 from dockyard.app.detect.framework import (
@@ -178,6 +179,11 @@ def detect(
     warnings = [*origin.warnings, *evidence.warnings, *start.warnings, *project.left_out]
     warnings += _missing_variables(modules, variables)
     warnings += _apt_advice(config, dockerfile)
+    if ignored := ignored_requirements(root, source.value, documents):
+        warnings.append(
+            f"pyproject.toml is used, not requirements.txt, which also names {', '.join(ignored)}; "
+            'to use that: requirements = "requirements.txt" in dockyard.toml'
+        )
     warnings += [
         f"{fault.text} isn't Python that can be read: what it says isn't known"
         for fault in code.faults
@@ -398,6 +404,7 @@ def _missing_variables(modules: Sequence[object], variables: Mapping[str, str]) 
 def _apt_advice(config: AppConfig, dockerfile: Dockerfile | None) -> list[str]:
     """What a Dockerfile installs with apt isn't installed by itself: say how."""
     tools = {"build-essential", "gcc", "g++", "git", "curl", "wget", "cmake", "make", "vim", "pip"}
+    tools |= {"procps", "libgomp1", "libstdc++6", "zlib1g", "tzdata"}  # The base has them.
     wanted = [said for said in (dockerfile.apt if dockerfile else ()) if said.value not in tools]
     names = [said.value for said in wanted if said.value not in config.apt]
     names = [name for name in dict.fromkeys(names) if not name.startswith(("python3", "ca-cert"))]

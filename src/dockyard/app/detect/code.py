@@ -129,9 +129,10 @@ class _Reader:
         inside_main = {id(node) for part in (main or []) for node in ast.walk(part)}
         started = self.functions_called(main or [])
         inside_main |= {id(node) for function in started for node in ast.walk(function)}
+        idle = {id(node) for function in self.idle_functions() for node in ast.walk(function)}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call):
-                self.call(node, main=id(node) in inside_main, guarded=id(node) in guarded)
+                self.call(node, main=id(node) in inside_main, runs=id(node) not in idle)
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 self.routes(node)
             elif isinstance(node, ast.Subscript) and dotted(node.value) == "os.environ":
@@ -294,7 +295,7 @@ class _Reader:
 
     # Calls
 
-    def call(self, node: ast.Call, *, main: bool, guarded: bool) -> None:
+    def call(self, node: ast.Call, *, main: bool, runs: bool) -> None:
         module = self.module
         full = self.full_name(node.func)
         last = node.func.attr if isinstance(node.func, ast.Attribute) else full.split(".")[-1]
@@ -313,7 +314,7 @@ class _Reader:
                 module.variables.append(Fact(text=name, line=node.lineno, default=text))
         server = self.server(node, full, last)
         if server is not None:
-            self.started(node, server, main=main)
+            self.started(node, server, main=main, runs=runs)
             if server == "gradio" and not any(app.kind == "gradio" for app in module.apps):
                 # Launched without a name, or inside a function.
                 module.apps.append(WebApp(kind="gradio", name="demo", line=node.lineno))
@@ -350,7 +351,7 @@ class _Reader:
                 return "flask"
         return None
 
-    def started(self, node: ast.Call, server: Server, *, main: bool) -> None:
+    def started(self, node: ast.Call, server: Server, *, main: bool, runs: bool) -> None:
         keywords = {item.arg: item.value for item in node.keywords if item.arg}
         names = {"gradio": ("server_name", "server_port")}.get(server, ("host", "port"))
         host, port = keywords.get(names[0]), keywords.get(names[1])
@@ -371,6 +372,7 @@ class _Reader:
                 port_given=port is not None,
                 target=target,
                 main=main,
+                runs=runs,
             )
         )
 
@@ -405,7 +407,15 @@ class _Reader:
 
     def routes(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for decorator in node.decorator_list:
-            if not isinstance(decorator, ast.Call) or not isinstance(decorator.func, ast.Attribute):
+            if not isinstance(decorator, ast.Call):
+                continue
+            if self.full_name(decorator.func) in ("litestar.get", "litestar.handlers.get"):
+                # A part of no object; a router may give it a prefix, which isn't looked for.
+                path = self.resolver.text(decorator.args[0]) if decorator.args else None
+                if path:
+                    self.module.routes.append(Fact(text=path, line=decorator.lineno))
+                continue
+            if not isinstance(decorator.func, ast.Attribute):
                 continue
             if decorator.func.attr not in _READ_ROUTES or not decorator.args:
                 continue
@@ -453,6 +463,24 @@ class _Reader:
             for node in self.tree.body
             if isinstance(node, ast.FunctionDef) and node.name in called
         ]
+
+    def idle_functions(self) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+        """The file's functions that nothing names when the file is run, and nothing decorates."""
+        waiting = {
+            node.name: node
+            for node in self.tree.body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list
+        }
+        parts: list[ast.stmt] = [node for node in self.tree.body if node not in waiting.values()]
+        while parts:
+            named = {
+                node.id
+                for part in parts
+                for node in ast.walk(part)
+                if isinstance(node, ast.Name) and node.id in waiting
+            }
+            parts = [waiting.pop(name) for name in sorted(named)]
+        return list(waiting.values())
 
     def main_block(self, body: list[ast.stmt], started: list[ast.FunctionDef]) -> None:
         """Note the first thing in the main block that isn't about starting the server."""

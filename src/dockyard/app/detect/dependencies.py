@@ -1,9 +1,10 @@
 """Where the project says what it depends on.
 
 Rules: what the configuration names wins. Else the first of pylock.toml, uv.lock, a requirements.txt
-that a tool compiled (these three are locks), pyproject.toml with a [project] table,
-requirements.txt, environment.yml. A pylock.toml that Dockyard wrote is no source of its own where
-the source it was made from is still there: it is reported beside it, as `lock`.
+that a tool compiled (these three are locks), pyproject.toml with a [project] table (unless
+requirements.txt installs that project, and so is the wider source), requirements.txt,
+environment.yml. A pylock.toml that Dockyard wrote is no source of its own where the source it was
+made from is still there: it is reported beside it, as `lock`.
 """
 
 from __future__ import annotations
@@ -183,6 +184,10 @@ def _loose(
     if project is not None:
         dynamic = project.get("dynamic")
         is_dynamic = isinstance(dynamic, list) and "dependencies" in dynamic
+        if has_file and _installs_project(folder) and not (config.extras or config.groups):
+            why = "it installs the project itself, and what else is in it"
+            file = "requirements.txt"
+            return _decided(folder, config, documents, "requirements", file, why, lock)
         said = "dependencies" in project or config.extras or config.groups
         if said or not has_file:
             why = "it has a [project] table"
@@ -238,6 +243,8 @@ def _source(
         ]
     else:
         named = list(_in_file(folder, file))
+        if file == "requirements.txt" and _installs_project(folder):
+            named += _declared(config, documents)
     return DependencySource(
         kind=kind,
         files=files,
@@ -300,6 +307,39 @@ def _is_compiled(path: Path) -> bool:
             return any(_COMPILED.search(file.readline()) for _ in range(6))
     except OSError:
         return False
+
+
+def _installs_project(folder: Path) -> bool:
+    """Whether requirements.txt asks for the folder that it is in: `.` or `-e .`."""
+    text = _read(folder / "requirements.txt", "requirements.txt")
+    return (
+        re.search(r"^\s*(?:(?:-e|--editable)[ =]?\s*)?\./?(?:\[[^]]*\])?\s*(?:#|$)", text, re.M)
+        is not None
+    )
+
+
+def ignored_requirements(
+    folder: Path, source: DependencySource, documents: Documents
+) -> tuple[str, ...]:
+    """What requirements.txt names and pyproject.toml, which is used instead, doesn't at all."""
+    project = documents.project
+    if source.kind != "pyproject" or project is None or not (folder / "requirements.txt").is_file():
+        return ()
+    optional = project.get("optional-dependencies")
+    groups = (documents.pyproject or {}).get("dependency-groups")
+    lists = [project.get("dependencies")]
+    lists += [*optional.values()] if isinstance(optional, dict) else []
+    lists += [*groups.values()] if isinstance(groups, dict) else []
+    known = {
+        named.name
+        for items in lists
+        if isinstance(items, list)
+        for item in items
+        if isinstance(item, str) and (named := _named(item, "")) is not None
+    }
+    known.add(canonicalize_name(str(project.get("name", ""))))
+    found = [item.name for item in _in_file(folder, "requirements.txt") if item.name not in known]
+    return tuple(dict.fromkeys(found))
 
 
 def _locked(pylock: Mapping[str, Any]) -> list[Named]:

@@ -253,6 +253,9 @@ def _from_app(evidence: Evidence) -> Start | None:
     if not found:
         return None
     module, app = _choose_app(evidence, _one_django(evidence, found))
+    launched = any(call.runs for call in module.calls)
+    if app.kind == "gradio" and not launched and (evidence.documents.project or {}).get("scripts"):
+        return None  # Only that program launches it.
     _refuse_streamlit_beside(evidence, module, app)
     # A file apart may start it by its name: uvicorn.run("app.main:app", port=9000).
     starters = [

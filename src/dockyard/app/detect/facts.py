@@ -44,7 +44,10 @@ class WebApp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerCall:
-    """A call that starts a server. host and port are None where they can't be told."""
+    """A call that starts a server. host and port are None where they can't be told.
+
+    main: it is in the main block or what that calls; runs: running the file comes to it.
+    """
 
     server: Server
     line: int
@@ -53,6 +56,7 @@ class ServerCall:
     port_given: bool = False
     target: str = ""
     main: bool = False
+    runs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ def start_app(
     where = f"{module.path}:{app.line}"
     name, env = import_place(module, workdir)
     target = f"{name}:{app.name}"
-    call = next((call for call in module.calls if call.server != "http"), None)
+    call = next((call for call in module.calls if call.server != "http" and call.runs), None)
     has = source.names()
     extra = module.main_extra
 
