@@ -23,6 +23,7 @@ from dockyard.app.detect.facts import (
     WebApp,
 )
 from dockyard.app.detect.resolve import Resolver, dotted, environment_read
+from dockyard.app.detect.running import functions_called, idle_functions, is_main, main_guard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,11 +126,13 @@ class _Reader:
         }
         for statement in self.tree.body:
             self.statement(statement)
-        main = self.main_guard()
+        guard = main_guard(self.tree)
+        main = guard.body if guard is not None else None
+        module.main_line = guard.lineno if guard is not None else 0
         inside_main = {id(node) for part in (main or []) for node in ast.walk(part)}
-        started = self.functions_called(main or [])
+        started = functions_called(self.tree, main or [])
         inside_main |= {id(node) for function in started for node in ast.walk(function)}
-        idle = {id(node) for function in self.idle_functions() for node in ast.walk(function)}
+        idle = {id(node) for function in idle_functions(self.tree) for node in ast.walk(function)}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call):
                 self.call(node, main=id(node) in inside_main, runs=id(node) not in idle)
@@ -241,7 +244,7 @@ class _Reader:
                 module.runs = True
             case ast.FunctionDef(name=name, body=body) | ast.AsyncFunctionDef(name=name, body=body):
                 self.factory(node, name)
-            case ast.If() if not _is_main(node.test):
+            case ast.If() if not is_main(node.test):
                 for inner in node.body:
                     self.statement(inner)
             case ast.Try(body=body):
@@ -443,45 +446,6 @@ class _Reader:
 
     # The main block
 
-    def main_guard(self) -> list[ast.stmt] | None:
-        for node in self.tree.body:
-            if isinstance(node, ast.If) and _is_main(node.test):
-                self.module.main_line = node.lineno
-                return node.body
-        return None
-
-    def functions_called(self, body: list[ast.stmt]) -> list[ast.FunctionDef]:
-        """The file's functions that the main block calls by name."""
-        called = {
-            dotted(node.func)
-            for part in body
-            for node in ast.walk(part)
-            if isinstance(node, ast.Call)
-        }
-        return [
-            node
-            for node in self.tree.body
-            if isinstance(node, ast.FunctionDef) and node.name in called
-        ]
-
-    def idle_functions(self) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-        """The file's functions that nothing names when the file is run, and nothing decorates."""
-        waiting = {
-            node.name: node
-            for node in self.tree.body
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list
-        }
-        parts: list[ast.stmt] = [node for node in self.tree.body if node not in waiting.values()]
-        while parts:
-            named = {
-                node.id
-                for part in parts
-                for node in ast.walk(part)
-                if isinstance(node, ast.Name) and node.id in waiting
-            }
-            parts = [waiting.pop(name) for name in sorted(named)]
-        return list(waiting.values())
-
     def main_block(self, body: list[ast.stmt], started: list[ast.FunctionDef]) -> None:
         """Note the first thing in the main block that isn't about starting the server."""
         lines = {call.line for call in self.module.calls}
@@ -516,23 +480,6 @@ _HARMLESS = frozenset(
         *("exit", "lower", "format", "cpu_count"),
     }
 )
-
-
-def _is_main(test: ast.expr) -> bool:
-    match test:
-        case ast.Compare(
-            left=ast.Name(id="__name__"),
-            ops=[ast.Eq()],
-            comparators=[ast.Constant(value="__main__")],
-        ):
-            return True
-        case ast.Compare(
-            left=ast.Constant(value="__main__"),
-            ops=[ast.Eq()],
-            comparators=[ast.Name(id="__name__")],
-        ):
-            return True
-    return False
 
 
 def _answers_get(node: ast.Call, resolver: Resolver) -> bool:
