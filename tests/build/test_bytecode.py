@@ -24,6 +24,7 @@ from dockyard.build.bytecode import (
     why_not_runnable,
 )
 from dockyard.build.profile import standard_library
+from dockyard.build.worker import program_text
 from dockyard.cache import Cache
 from dockyard.errors import BuildError
 from dockyard.files import BytesSource
@@ -56,6 +57,29 @@ def test_hundreds_of_modules_are_the_same_in_any_order_number_of_workers_and_com
     some = contents(compile_modules(base, shuffled[:60], cache=Cache(tmp_path / "c"), workers=3))
     assert some == {path: first[path] for path in some}
     assert len(some) > 55
+
+
+SETS = """
+def f(x):
+    return x in {"one_sided", "two_sided"}
+def g(x):
+    return x in {"one_sided", "two_sided"}
+"""
+
+
+def test_names_that_other_modules_left_interned_make_no_difference(base: BasePython) -> None:
+    program = program_text("_compile.py").removesuffix("main()\n")
+    assert not program.endswith("main()\n")
+    program += "kept = [sys.intern(name) for name in sys.argv[2:]]\n"
+    program += "sys.stdout.buffer.write(compiled('m.py', sys.argv[1].encode()))\n"
+
+    def compiled(*interned: str) -> bytes:
+        command = [*base.command, "-S", "-c", program, SETS, *interned]
+        return subprocess.run(
+            command, env=base.environment(), capture_output=True, check=True
+        ).stdout
+
+    assert compiled("one_sided") == compiled("two_sided", "one_sided") == compiled()
 
 
 def test_where_the_base_is_unpacked_makes_no_difference(

@@ -5,8 +5,11 @@ that nothing else refers to is written without the mark "may be referred to agai
 a name may be referred to from anywhere, since names are interned. So every object of a module is
 held once more while it is written, and all are marked, whatever was compiled before, in whatever
 order, by however many workers. Strings of at most one character are the interpreter's own, and
-interned as soon as one module uses one as a name: they all are, from the start. What can't be held
-from here (the tuple of local names) is the compiler's own, made anew for each module.
+interned as soon as one module uses one as a name: they all are, from the start. A constant set is
+made anew, and so is no longer one object for all functions that have it, if a name in it was
+interned before, by whatever module: a module with such sets is compiled twice, so that all were.
+What can't be held from here (the tuple of local names) is the compiler's own, made anew for each
+module.
 PYTHONHASHSEED=0 orders constant sets.
 
 Request (standard input), integers big-endian:  uint32 length of the path, the path,
@@ -44,6 +47,10 @@ def compiled(path, source):
     # As importlib's SourceLoader.source_to_code does.
     code = compile(source, path, "exec", dont_inherit=True, optimize=0)
     keep = held(code)
+    if any(isinstance(item, frozenset) for item in keep):
+        # The second time all names in sets are interned already, by the first.
+        code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+        keep += held(code)
     data = marshal.dumps(code)
     del keep
     # PEP 552: flags 0b01 is hash-based, with check_source (0b10) unset.
