@@ -63,7 +63,7 @@ SETS = """
 def f(x):
     return x in {"one_sided", "two_sided"}
 def g(x):
-    return x in {"one_sided", "two_sided"}
+    return x in {"one_sided", "two_sided"} or x > 1000
 """
 
 
