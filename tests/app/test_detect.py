@@ -794,8 +794,18 @@ def test_a_server_that_listens_before_the_app_is_loaded_must_answer(tmp_path, co
 
 
 def test_unmet_imports_are_named_by_package():
-    imports = {"cv2": "a:1", "sklearn": "a:2", "torch": "a:3", "yaml": "a:4"}
-    assert unmet_imports({"opencv-python", "pyyaml"}, imports) == {"scikit-learn": "a:2"}
+    imports = {"cv2": "a:1", "sklearn": "a:2", "torch": "a:3", "yaml": "a:4", "odd": "a:5"}
+    unmet = {"scikit-learn": "a:2", "torch": "a:3"}
+    assert unmet_imports({"opencv-python", "pyyaml"}, imports) == unmet
+
+
+def test_imports_that_may_fail_are_not_needed(tmp_path):
+    files = {
+        "app.py": "import flask\ntry:\n    import pandas\nexcept ImportError:\n    pandas = None\n"
+        "app = flask.Flask(__name__)\n",
+        "requirements.txt": "flask\n",
+    }
+    assert look(tmp_path, files).imports == {"flask": "app.py:1"}
 
 
 def test_condas_versions_become_pips():

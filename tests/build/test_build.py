@@ -56,6 +56,14 @@ def test_a_project_without_configuration_becomes_a_valid_image(ground: Ground) -
     assert "LD_LIBRARY_PATH" not in config.env
 
 
+def test_the_plan_says_what_the_code_imports_and_no_package_brings(ground: Ground) -> None:
+    (ground.project / "app.py").write_text("import pandas\n" + APP)
+    code, _, err = ground.build("--dry-run")
+    assert code == 0
+    assert "app.py:1 imports what the package pandas has" in " ".join(err.split())
+    assert "alpha has" not in err
+
+
 def test_the_plan_says_what_and_why_and_builds_nothing(ground: Ground) -> None:
     code, out, _ = ground.build("--dry-run", "--json")
     assert code == 0

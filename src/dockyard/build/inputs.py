@@ -184,8 +184,20 @@ def gather(
         foundation=foundation,
         lock=lock,
         decisions=tuple(decisions),
-        warnings=detected.warnings,
+        warnings=(*detected.warnings, *_unmet(detected, lock)),
     )
+
+
+def _unmet(detected: Detected, lock: Lock) -> list[str]:
+    """What the code imports and no package brings."""
+    from dockyard.app.detect import unmet_imports
+
+    unmet = unmet_imports((wheel.name for wheel in lock.wheels), detected.imports)
+    return [
+        f"{where} imports what the package {package} has, and nothing depends on that: add it to "
+        f"{detected.dependencies.value.title}"
+        for package, where in unmet.items()
+    ]
 
 
 def base_folder(request: BuildRequest) -> Path:

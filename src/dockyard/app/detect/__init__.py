@@ -72,8 +72,8 @@ class Detected:
     """Everything about a project that a build needs, each with its reason.
 
     python: what is wished for; `choose_python` picks among what a base offers. imports: the
-    third-party modules that the app imports at its start, and where. writable: absolute folders of
-    the image; warnings: one line each.
+    third-party modules that the app can't do without, and where it imports them. writable:
+    absolute folders of the image; warnings: one line each.
     """
 
     folder: Path
@@ -205,7 +205,7 @@ def detect(
         env=MappingProxyType(dict(sorted(env.items()))),
         writable=writable_folders(modules, variables, workdir=workdir.value),
         models=models,
-        imports=MappingProxyType(imports),
+        imports=MappingProxyType(code.imports(modules, optional=False)),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 

@@ -76,6 +76,15 @@ _PACKAGES = {
     "yaml": "pyyaml",
     "zmq": "pyzmq",
 }
+# Modules that only the package of the same name has.
+_SAME = frozenset(
+    (
+        *("fastapi", "flask", "gradio", "httpx", "jax", "joblib", "lightgbm", "matplotlib"),
+        *("numpy", "onnx", "pandas", "polars", "pydantic", "pymongo", "redis", "requests"),
+        *("safetensors", "scipy", "seaborn", "spacy", "sqlalchemy", "streamlit", "timm"),
+        *("tokenizers", "torch", "torchaudio", "torchvision", "tqdm", "transformers"),
+    )
+)
 _CUDA_NAME = re.compile(r"nvidia-.+|.+-cu(?:da)?1[0-9].*|.+-gpu|cupy.*|tensorrt.*|pycuda|triton")
 _CUDA_EXTRAS = frozenset({"and-cuda", "cuda", "cuda12", "cuda13", "cuda12-local", "cuda13-local"})
 # On the public index, these bring CUDA for linux/amd64 unless a CPU index is used.
@@ -130,8 +139,8 @@ def unmet_imports(names: Iterable[str], imports: Mapping[str, str]) -> dict[str,
     return {
         package: where
         for module, where in imports.items()
-        if module in _PACKAGES and module != "google"
-        for package in [_PACKAGES[module]]
+        if (module in _PACKAGES and module != "google") or module in _SAME
+        for package in [_PACKAGES.get(module, module)]
         if package not in have and not alike.get(package, set()) & have
     }
 
