@@ -161,7 +161,7 @@ def check_path(path: str, *, where: str) -> str:
     if not path or path.startswith("/"):
         reason = "is absolute or empty"
     elif "\0" in path or "\\" in path or "\n" in path:
-        reason = "holds a character that no file name may hold"
+        reason = "holds a character that no file name may hold in an image"
     else:
         for part in path.split("/"):
             if part == "..":

@@ -164,6 +164,7 @@ def _find_engine(*, asked_for: bool) -> DockerEngine:
             raise
         raise UsageError(
             f"there is no engine to load the image into: {error.what}",
+            where=error.where,
             hint="Start Docker or Podman, or say where the image goes: "
             "-o oci:DIR or -o archive:FILE.tar.",
         ) from error
