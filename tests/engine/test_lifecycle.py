@@ -12,10 +12,11 @@ from dataclasses import replace
 import pytest
 from small_image import diff_id, in_chunks, make_archive, make_layer
 
-from dockyard.engine.api import Port, StartError, shared_depth
+from dockyard.engine.api import Port, StartError
 from dockyard.engine.ready import launch, stop, wait_ready
 from dockyard.engine.spec import Gpus
 from dockyard.errors import EngineError
+from dockyard.oci.chain import shared_depth
 
 
 def text_of(chunks, stream=None):

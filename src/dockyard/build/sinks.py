@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from dockyard.errors import BuildError, DockyardError
 from dockyard.files import CHUNK
 from dockyard.oci.archive import write_archive
+from dockyard.oci.chain import shared_depth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -121,15 +122,7 @@ def load_into(
 
 def known_prefix(image: Image, chains: Iterable[Sequence[str]]) -> tuple[Digest, ...]:
     """The image's lowest layers that the best of these chains begins with."""
-    mine = [str(layer.diff_id) for layer in image.layers]
-    best = 0
-    for chain in chains:
-        same = 0
-        for left, right in zip(mine, chain, strict=False):
-            if left != right:
-                break
-            same += 1
-        best = max(best, same)
+    best = shared_depth([str(layer.diff_id) for layer in image.layers], chains)
     return tuple(layer.diff_id for layer in image.layers[:best])
 
 

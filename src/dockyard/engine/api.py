@@ -35,7 +35,6 @@ __all__ = [
     "StartError",
     "Status",
     "Volume",
-    "shared_depth",
 ]
 
 Status = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
@@ -243,16 +242,3 @@ class Engine(Images, Containers, Protocol):
     @property
     def info(self) -> EngineInfo:
         """Which engine it is."""
-
-
-def shared_depth(layers: Sequence[str], known: Iterable[Sequence[str]]) -> int:
-    """How many of the layers, from the bottom, some known chain begins with."""
-    depth = 0
-    for chain in known:
-        same = 0
-        for mine, theirs in zip(layers, chain, strict=False):
-            if mine != theirs:
-                break
-            same += 1
-        depth = max(depth, same)
-    return depth

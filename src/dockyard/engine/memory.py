@@ -29,10 +29,10 @@ from dockyard.engine.api import (
     LocalImage,
     LogChunk,
     Port,
-    shared_depth,
 )
 from dockyard.engine.spec import GRACE, MANAGED
 from dockyard.errors import EngineError
+from dockyard.oci.chain import shared_depth
 from dockyard.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
