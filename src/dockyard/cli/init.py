@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from dockyard.errors import ConfigError
+
 
 @click.command()
 @click.argument("folder", default=".", type=click.Path(path_type=Path))
@@ -19,6 +21,13 @@ def init(*, folder: Path, force: bool) -> None:
 
     root = project_root(folder)
     config, origin = load_config(root)
+    if origin.name == "pyproject.toml":
+        # Two places for one configuration are an error that the next build would meet.
+        raise ConfigError(
+            "the project has its settings here already, in [tool.dockyard]",
+            where=origin.name,
+            hint="Change them there, or remove that table first.",
+        )
     detected = detect(root, config, origin)
     for path in write_init(root, detected, config, force=force):
         click.echo(f"Wrote {path}")
