@@ -151,6 +151,15 @@ def test_what_cant_be_had_is_one_clear_message(
     assert "we can conclude that your requirements" not in str(error)
 
 
+def test_a_narrow_terminal_does_not_change_what_is_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    with pytest.raises(ResolveError) as caught:
+        project.requirements("alpha\n./absent\n")
+    assert caught.value.where == "requirements.txt:2"
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "more", "what"),
     [

@@ -110,6 +110,8 @@ class Solver:
         env.setdefault("UV_CACHE_DIR", str(self.cache.root / "uv"))
         env.setdefault("UV_HTTP_RETRIES", "2")
         env["UV_PYTHON_DOWNLOADS"] = "never"
+        # COLUMNS would break its messages, paths in them too, over several lines.
+        env["UV_NO_WRAP"] = "1"
         env["GIT_TERMINAL_PROMPT"] = "0"
         return env
 
