@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -36,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("dockyard.cli.schema:schema", "Print the JSON Schema of dockyard.toml."),
     "version": ("dockyard.cli.version:version", "Show the versions of Dockyard and of the engine."),
 }
+
+_COLLECT_EVERY = 50_000  # Objects made and not freed; Python's own default is 700.
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -99,7 +102,12 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run_command_line(sys.argv[1:] if args is None else args))
+    # Imports make many objects and no garbage. Looking through them for cycles, over and over and
+    # once more at the exit, took a seventh of the time of a short command.
+    gc.set_threshold(_COLLECT_EVERY)
+    code = run_command_line(sys.argv[1:] if args is None else args)
+    gc.freeze()
+    sys.exit(code)
 
 
 def run_command_line(args: Sequence[str]) -> int:
