@@ -4,6 +4,7 @@
     ├── UsageError                    exit code 2: the command line is wrong
     ├── ConfigError                   exit code 2: dockyard.toml or [tool.dockyard] is wrong
     ├── ProjectError      (app)       the project can't be understood
+    ├── DockerfileError   (dockerfile) a Dockerfile can't be read or built so
     ├── FileTreeError     (files)     an unsafe or clashing path
     ├── CacheError        (cache)     the cache folder can't be used
     ├── FetchError        (fetch)     a download failed or its bytes are wrong
@@ -56,6 +57,10 @@ class ConfigError(DockyardError):
 
 class ProjectError(DockyardError):
     """The project folder can't be understood."""
+
+
+class DockerfileError(DockyardError):
+    """A Dockerfile can't be read, or not be built in the way that was asked for."""
 
 
 class FileTreeError(DockyardError):

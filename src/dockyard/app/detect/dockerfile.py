@@ -1,8 +1,8 @@
 """What an existing Dockerfile says about starting the app: evidence, not a build recipe.
 
-Rules (Dockerfile reference): the last stage counts, with what it inherits from the stages it is
-built from; a continued line ends with the escape character; comments and here-documents are
-skipped; variables are replaced where their values are in the file. What can't be told is left out.
+Rules: the last stage counts, with what it inherits from the stages it is built from; variables are
+replaced where their values are in the file. What can't be told is left out. The grammar is in the
+room `dockerfile`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from dockyard.dockerfile.parse import parse
+from dockyard.dockerfile.stages import read_stages
+from dockyard.dockerfile.words import assignments
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dockyard.dockerfile.stages import Step
+
 NAMES = ("Dockerfile", "Containerfile", "dockerfile")
 _MAX_SIZE = 1 << 20
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::([-+])([^}]*))?\}|([A-Za-z_]\w*))")
-_HEREDOC = re.compile(r"<<-?\s*[\"']?([A-Za-z_]\w*)[\"']?")
 # Variables about building, or about a file system that isn't ours.
 _NOT_OURS = re.compile(
     r"PATH|LD_LIBRARY_PATH|VIRTUAL_ENV|PYTHONPATH|PYTHONHOME|DEBIAN_FRONTEND|CUDA_\w+|NVIDIA_\w+"
@@ -66,39 +70,19 @@ def read_dockerfile(folder: Path) -> Dockerfile | None:
 
 def parse_dockerfile(text: str, *, name: str = "Dockerfile") -> Dockerfile:
     """Read what a Dockerfile's text says; never raises."""
-    stages: dict[str, tuple[Dockerfile, dict[str, str]]] = {}
-    stage, arguments = Dockerfile(name=name), dict[str, str]()
-    global_arguments: dict[str, str] = {}
-    label, started = "", False
-    for keyword, rest, line in _instructions(text):
-        known = arguments | {key: said.value for key, said in stage.env.items()}
-        if keyword == "FROM":
-            words = [word for word in rest.split() if not word.startswith("--")]
-            if started:
-                stages[label] = (stage, arguments)
-            image = _replaced(words[0], global_arguments) if words else None
-            above = stages.get((image or "").lower())
-            stage, arguments = above if above else (Dockerfile(name=name), {})
-            arguments = dict(arguments)
-            if image and not above:
-                stage = replace(stage, image=Said(value=image, line=line))
-            is_named = len(words) >= 3 and words[1].upper() == "AS"
-            label = words[2].lower() if is_named else str(len(stages))
-            started = True
-        elif keyword == "ARG":
-            for key, value in _pairs(rest):
-                target = arguments if started else global_arguments
-                found = _replaced(value, known) if value is not None else global_arguments.get(key)
-                if found is not None:
-                    target[key] = found
-        else:
-            stage = _instruction(stage, keyword, rest, line, known)
-    return stage
+    stages = read_stages(parse(text, name=name))
+    if not stages:
+        return Dockerfile(name=name)
+    first = stages[-1].lineage()[0]
+    image = Said(value=first.image, line=first.origin.line) if first.image else None
+    said = Dockerfile(name=name, image=image)
+    for step in stages[-1].all_steps():
+        said = _instruction(said, step)
+    return said
 
 
-def _instruction(
-    stage: Dockerfile, keyword: str, rest: str, line: int, known: dict[str, str]
-) -> Dockerfile:
+def _instruction(stage: Dockerfile, step: Step) -> Dockerfile:
+    keyword, rest, line = step.keyword, step.instruction.rest, step.line
     if keyword == "CMD":
         return replace(stage, command=_words(rest, line))
     if keyword == "ENTRYPOINT":
@@ -106,17 +90,17 @@ def _instruction(
         return replace(stage, entrypoint=_words(rest, line), command=None)
     if keyword == "ENV":
         env = dict(stage.env)
-        for key, value in _pairs(rest):
-            found = None if value is None else _replaced(value, known)
+        for key, word in assignments(rest):
+            found = step.expanded(word.raw)
             if found is not None and not _NOT_OURS.fullmatch(key):
                 env[key] = Said(value=found, line=line)
         return replace(stage, env=env)
     if keyword == "EXPOSE":
-        ports = [_replaced(word, known) for word in rest.split()]
+        ports = [step.expanded(word) for word in rest.split()]
         said = tuple(Said(value=port, line=line) for port in ports if port)
         return replace(stage, ports=stage.ports + said)
     if keyword == "WORKDIR":
-        path = _replaced(rest.strip().strip("\"'"), known)
+        path = step.expanded(rest)
         if path is None:
             return replace(stage, workdir=None)
         if not path.startswith("/"):
@@ -129,47 +113,9 @@ def _instruction(
         )
         return replace(stage, health=Said(value=found_url[1], line=line) if found_url else None)
     if keyword == "RUN":
-        names = tuple(Said(value=package, line=line) for package in _apt_packages(rest))
+        names = tuple(Said(value=package, line=line) for package in _apt_packages(step))
         return replace(stage, apt=stage.apt + names)
     return stage
-
-
-def _instructions(text: str) -> list[tuple[str, str, int]]:
-    """(KEYWORD, the rest, line) of each instruction."""
-    escape = "\\"
-    found: list[tuple[str, str, int]] = []
-    lines = text.removeprefix("\ufeff").splitlines()
-    directive = re.match(r"#\s*escape\s*=\s*(.)", lines[0]) if lines else None
-    if directive:
-        escape = directive[1]
-    at = 0
-    while at < len(lines):
-        start = at
-        line = lines[at]
-        at += 1
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        whole = ""
-        while True:
-            stripped = line.rstrip()
-            if not stripped.endswith(escape):
-                whole += line
-                break
-            whole += stripped[:-1] + " "
-            while at < len(lines) and (not lines[at].strip() or lines[at].lstrip().startswith("#")):
-                at += 1
-            if at >= len(lines):
-                break
-            line = lines[at]
-            at += 1
-        keyword, _, rest = whole.strip().partition(" ")
-        if keyword.upper() in ("RUN", "COPY"):
-            for end in _HEREDOC.findall(rest):
-                while at < len(lines) and lines[at].strip() != end:
-                    at += 1
-                at += 1
-        found.append((keyword.upper(), rest.strip(), start + 1))
-    return found
 
 
 def _words(rest: str, line: int) -> tuple[tuple[str, ...], int] | None:
@@ -192,45 +138,12 @@ def _words(rest: str, line: int) -> tuple[tuple[str, ...], int] | None:
     return ("sh", "-c", rest), line
 
 
-def _pairs(rest: str) -> list[tuple[str, str | None]]:
-    """NAME=value pairs, or the old form NAME value."""
-    first = rest.split(maxsplit=1)
-    if first and "=" not in first[0] and len(first) == 2:
-        return [(first[0], first[1])]
-    try:
-        words = shlex.split(rest)
-    except ValueError:
-        return []
-    pairs = [word.partition("=") for word in words]
-    return [(name, value if equals else None) for name, equals, value in pairs if name]
-
-
-def _replaced(text: str, known: dict[str, str]) -> str | None:
-    """The text with its variables replaced; None where one isn't known."""
-    missing = False
-
-    def value(match: re.Match[str]) -> str:
-        nonlocal missing
-        name = match[1] or match[4]
-        if match[2] == "-":
-            return known.get(name) or match[3]
-        if match[2] == "+":
-            return match[3] if known.get(name) else ""
-        if name not in known:
-            missing = True
-        return known.get(name, "")
-
-    result = _VARIABLE.sub(value, text)
-    return None if missing else result
-
-
-def _apt_packages(rest: str) -> list[str]:
+def _apt_packages(step: Step) -> list[str]:
     found: list[str] = []
-    for part in re.split(r"&&|;|\|\|", rest):
-        words = part.split()
-        if not {"apt-get", "apt"}.intersection(words) or "install" not in words:
+    for command in step.script().commands:
+        if command.name not in ("apt-get", "apt") or "install" not in command.texts:
             continue
-        for word in words[words.index("install") + 1 :]:
+        for word in command.texts[command.texts.index("install") + 1 :]:
             if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(?:=\S+)?", word):
                 found.append(word.partition("=")[0])
     return found
