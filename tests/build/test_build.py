@@ -110,7 +110,9 @@ def test_compression_and_bytecode_are_as_asked_for(ground: Ground) -> None:
 def test_another_image_can_be_the_base_and_is_read_once(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (ground.project / "requirements.txt").write_text("beta\n")
     ground.digest("below", "--bytecode", "none")
+    (ground.project / "requirements.txt").write_text("alpha\n")
     # A path in the configuration starts where the configuration is.
     (ground.project / "dockyard.toml").write_text('base = "oci:../out/below"\n')
     first = ground.digest("above")

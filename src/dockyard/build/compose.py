@@ -13,6 +13,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any
 
 from dockyard.build.describe import line_for
+from dockyard.build.environment import image_venv
 from dockyard.build.foundation import DebianFoundation
 from dockyard.build.host import why_not_runnable
 from dockyard.build.plan import (
@@ -73,9 +74,7 @@ def plan_image(inputs: Inputs, references: Sequence[str]) -> BuildPlan:
 def _foundation_layers(inputs: Inputs) -> list[PlannedLayer]:
     foundation = inputs.foundation
     if not isinstance(foundation, DebianFoundation):
-        from dockyard.wheels.venv import Venv, venv_entries
-
-        entries = venv_entries(Venv(python=inputs.python), base_python=foundation.interpreter)
+        entries = image_venv(foundation, {wheel.name for wheel in inputs.lock.wheels})
         return [
             PlannedLayer(
                 kind="python",

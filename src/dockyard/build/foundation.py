@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from dockyard.build.base_packages import BasePackages
     from dockyard.cache import Cache
     from dockyard.debian.base import DebianBase
     from dockyard.debian.mirror import Mirror
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from dockyard.oci.image import Image
     from dockyard.oci.platform import Platform
     from dockyard.progress import Reporter
+    from dockyard.wheels.lock import LockedWheel
+    from dockyard.wheels.provided import ProvidedDistribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +48,33 @@ class DebianFoundation:
         """The interpreter's path in the image."""
         return f"usr/bin/python{self.base.python}"
 
+    @property
+    def provided(self) -> tuple[ProvidedDistribution, ...]:
+        """The Python packages that it has: none."""
+        return ()
+
     def __str__(self) -> str:
         return f"Debian {self.base.suite}, {len(self.base.packages)} packages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFoundation:
-    """Another image's layers. interpreter: its Python's path; glibc: its C library's version."""
+    """Another image's layers.
+
+    interpreter: its Python's path; glibc: its C library's version; packages: what that Python has.
+    """
 
     name: str
     image: Image
     interpreter: str
     python: str
     glibc: str
+    packages: BasePackages
+
+    @property
+    def provided(self) -> tuple[ProvidedDistribution, ...]:
+        """The Python packages that its Python has."""
+        return self.packages.distributions
 
     def __str__(self) -> str:
         return self.name
@@ -78,6 +95,25 @@ def debian_pythons(base: str | None) -> tuple[str, ...]:
     from dockyard.debian.contents import SUITES
 
     return tuple(python for python, suite in SUITES.items() if base in (None, suite))
+
+
+def check_replaced(foundation: Foundation, wheels: Sequence[LockedWheel]) -> None:
+    """Raise BuildError where a wheel would lie on top of another version of itself.
+
+    Only a base with a virtual environment of its own at /opt/venv has that: elsewhere a wheel goes
+    before what the base has.
+    """
+    if isinstance(foundation, DebianFoundation) or not foundation.packages.own_venv:
+        return
+    have = {item.name: item.version for item in foundation.provided}
+    for wheel in wheels:
+        if wheel.name in have:
+            raise BuildError(
+                f"the base has {wheel.name} {have[wheel.name]} in its /opt/venv, and the project "
+                f"needs {wheel.name} {wheel.version} there",
+                where="`base`",
+                hint="Ask for the version that the base has, or use a base without it.",
+            )
 
 
 def open_image(base: str, platform: Platform, *, folder: Path) -> Image:
@@ -122,6 +158,7 @@ def open_foundation(
         interpreter=facts.pythons[python],
         python=python,
         glibc=need_glibc(facts),
+        packages=facts.packages[python],
     )
 
 

@@ -1,4 +1,4 @@
-"""Another image as a base: which Pythons it has, its C library, and its Python on the host's disk.
+"""Another image as a base: its Pythons, its C library, and its Python on the host's disk.
 
 Rules:
 - All of it is read from the layers, merged as a container sees them; nothing of the image is run
@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dockyard.build.base_packages import BasePackages, read_packages
 from dockyard.build.store import layer_key
 from dockyard.build.unpack import unpacked_by
 from dockyard.errors import BuildError
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from dockyard.progress import Reporter
 
 _RECORD = "image-base"
+_VERSION = 2  # of what is read; part of the key
 _LIBC = re.compile(rb"GNU C Library [^\n]*? version (\d+\.\d+)")
 _LIBC_PATH = re.compile(r"(?:usr/)?lib(?:64)?/(?:[^/]+-linux-gnu/)?libc\.so\.6")
-_INTERPRETER = re.compile(r"((?:usr/local|usr|opt/[^/]+)/bin/)python(3\.\d+)")
+_INTERPRETER = re.compile(r"((?:usr/local|usr|opt(?:/[^/]+){1,3})/bin/)python(3\.\d+)")
 _FOLDER = r"(?:usr/(?:local/)?)?(?:bin|lib|lib64)(?:/[^/]+-linux-(?:gnu|musl))?"
 _LIBRARY = re.compile(rf"{_FOLDER}/[^/]+\.so[^/]*")
 _FOLDERS = re.compile(_FOLDER)
@@ -42,25 +44,56 @@ _NOT_NEEDED = frozenset({"site-packages", "dist-packages", "__pycache__", "test"
 class BaseImageFacts:
     """What a build asks of a base image.
 
-    pythons: minor version to the interpreter's path; glibc: "2.36", None without a GNU C library.
+    pythons: minor version to the interpreter's path; packages: minor version to what that Python
+    has; glibc: "2.36", None without a GNU C library.
     """
 
     pythons: Mapping[str, str]
+    packages: Mapping[str, BasePackages]
     glibc: str | None
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "pythons": dict(self.pythons),
+            "packages": {minor: found.to_record() for minor, found in self.packages.items()},
+            "glibc": self.glibc,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> BaseImageFacts:
+        """Read what `to_record` gave."""
+        packages = record["packages"]
+        return cls(
+            pythons=record["pythons"],
+            packages={minor: BasePackages.from_record(packages[minor]) for minor in packages},
+            glibc=record["glibc"],
+        )
+
+
+def facts_key(image: Image) -> str:
+    """Under what the image's facts are kept: its digest, and how they are read."""
+    return layer_key(_RECORD, version=_VERSION, image=str(image.digest))
 
 
 def read_base(image: Image, *, cache: Cache, reporter: Reporter) -> BaseImageFacts:
     """Look into the image, once: the answer is kept."""
-    key = layer_key(_RECORD, version=1, image=str(image.digest))
+    key = facts_key(image)
     known: Any = cache.read_record(_RECORD, key)
-    if known is None:
-        from dockyard.oci.tree import read_tree
+    if known is not None:
+        return BaseImageFacts.from_record(known)
+    from dockyard.oci.tree import read_tree
 
-        with reporter.task("Looking into the base"):
-            tree = read_tree(image)
-            known = {"pythons": _pythons(tree.files), "glibc": _glibc(tree)}
-        cache.write_record(_RECORD, key, known)
-    return BaseImageFacts(pythons=known["pythons"], glibc=known["glibc"])
+    with reporter.task("Looking into the base"):
+        tree = read_tree(image)
+        pythons = _pythons(tree.files)
+        facts = BaseImageFacts(
+            pythons=pythons,
+            packages={minor: read_packages(tree, path) for minor, path in pythons.items()},
+            glibc=_glibc(tree),
+        )
+    cache.write_record(_RECORD, key, facts.to_record())
+    return facts
 
 
 def _pythons(files: Mapping[str, object]) -> dict[str, str]:

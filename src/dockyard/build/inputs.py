@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockyard.build.foundation import (
     DebianFoundation,
+    check_replaced,
     debian_pythons,
     is_debian,
     open_foundation,
@@ -175,6 +176,9 @@ def gather(
             why=gathering.how_resolved,
         ),
     )
+    if lock.from_base:
+        names = ", ".join(f"{item.name} {item.version}" for item in lock.from_base)
+        decisions.insert(4, Decision(subject="from base", value=names, why="the base has them"))
     return Inputs(
         config=config,
         detected=detected,
@@ -184,15 +188,16 @@ def gather(
         foundation=foundation,
         lock=lock,
         decisions=tuple(decisions),
-        warnings=(*detected.warnings, *_unmet(detected, lock)),
+        warnings=(*detected.warnings, *_unmet(detected, lock, foundation)),
     )
 
 
-def _unmet(detected: Detected, lock: Lock) -> list[str]:
+def _unmet(detected: Detected, lock: Lock, foundation: Foundation) -> list[str]:
     """What the code imports and no package brings."""
     from dockyard.app.detect import unmet_imports
 
-    unmet = unmet_imports((wheel.name for wheel in lock.wheels), detected.imports)
+    names = [wheel.name for wheel in lock.wheels] + [item.name for item in foundation.provided]
+    unmet = unmet_imports(names, detected.imports)
     return [
         f"{where} imports what the package {package} has, and nothing depends on that: add it to "
         f"{detected.dependencies.value.title}"
@@ -329,7 +334,7 @@ class _Gathering:
     def stale_reasons(self, minor: str) -> list[str]:
         """Why the project's lock isn't current for this Python."""
         foundation = self._foundation(minor)
-        return self._stale(self.resolve_request(minor, foundation.glibc, locked=True))
+        return self._stale(self.resolve_request(minor, foundation, locked=True))
 
     def _stale(self, request: ResolveRequest) -> list[str]:
         from dockyard.wheels.pylock import read_pylock
@@ -383,7 +388,7 @@ class _Gathering:
                 wheels=(),
                 inputs="",
             )
-        request = self.resolve_request(minor, foundation.glibc, locked=not self.locking)
+        request = self.resolve_request(minor, foundation, locked=not self.locking)
         if self.request.locked and (reasons := self._stale(request)):
             raise BuildError(
                 f"--locked was asked for, and the lock isn't current: {'; '.join(reasons)}",
@@ -417,10 +422,13 @@ class _Gathering:
             ]
         wheels = sorted([*lock.wheels, *in_place], key=lambda wheel: wheel.name)
         self._check(wheels, request)
+        check_replaced(foundation, wheels)
         self.how_resolved = f"from {request.source.path.name}"
         return replace(lock, python=minor, wheels=tuple(wheels))
 
-    def resolve_request(self, minor: str, glibc: str, *, locked: bool) -> ResolveRequest:
+    def resolve_request(
+        self, minor: str, foundation: Foundation, *, locked: bool
+    ) -> ResolveRequest:
         """What is asked of the resolver; `locked`: Dockyard's own pylock.toml may answer."""
         from dockyard.wheels.requirement import DependencySource
         from dockyard.wheels.resolve import ResolveRequest
@@ -440,7 +448,9 @@ class _Gathering:
             chosen = named
         return ResolveRequest(
             source=chosen,
-            target=Target(python=minor, architecture=self.platform.architecture, glibc=glibc),
+            target=Target(
+                python=minor, architecture=self.platform.architecture, glibc=foundation.glibc
+            ),
             root=self.detected.folder,
             # What is listed in the configuration has no file that the lock could name.
             loose=named if named.kind != "pylock.toml" else None,
@@ -449,6 +459,7 @@ class _Gathering:
             groups=source.groups,
             accelerator=self.detected.accelerator.value,
             upgrade=self.request.upgrade,
+            provided=foundation.provided,
         )
 
     def _named(self, source: DependencySource) -> Source:

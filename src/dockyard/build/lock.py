@@ -2,7 +2,8 @@
 
 Rules:
 - What is written is what a build would take now; a build on another day then takes the same.
-- The base's Debian packages are in it, each with its hash, because mirrors move on.
+- The base's Debian packages are in it, each with its hash, because mirrors move on; of another
+  image its digest, because tags do, and the packages that are left to it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dockyard.oci.platform import Platform
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
+    from dockyard.build.foundation import Foundation
     from dockyard.build.request import BuildRequest
     from dockyard.cache import Cache
     from dockyard.progress import Reporter
@@ -41,6 +43,7 @@ def lock_project(
     from dockyard.build.api import workshop
     from dockyard.build.inputs import platforms_of, resolve_for_lock
     from dockyard.wheels.pylock import write_pylock
+    from dockyard.wheels.stale import base_key
 
     locks: list[Lock] = []
     bases: dict[str, Any] = {}
@@ -54,9 +57,7 @@ def lock_project(
                 reporter=reporter,
             )
             locks.append(lock)
-            if isinstance(foundation, DebianFoundation):
-                key = f"{platform.architecture}-python{lock.python}"
-                bases[key] = foundation.base.to_record()
+            bases[base_key(lock.target)] = _base_record(foundation, lock)
     if not any(lock.document for lock in locks):
         raise BuildError(
             "there is nothing to lock: the project names no dependencies",
@@ -70,6 +71,17 @@ def lock_project(
         packages=len({wheel.name for lock in locks for wheel in lock.wheels}),
         platforms=", ".join(str(Platform("linux", lock.architecture)) for lock in locks),
     )
+
+
+def _base_record(foundation: Foundation, lock: Lock) -> dict[str, Any]:
+    """What the lock says of the base: Debian's packages, or the image and what is left to it."""
+    if isinstance(foundation, DebianFoundation):
+        return foundation.base.to_record()
+    return {
+        "image": foundation.name,
+        "digest": str(foundation.image.digest),
+        "provides": {item.name: item.version for item in lock.from_base},
+    }
 
 
 def check_lock(

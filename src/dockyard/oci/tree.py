@@ -109,20 +109,32 @@ class ImageTree:
                     last = file.read() if file is not None else None
             return last
 
+    def read_all(self, paths: Iterable[str], *, max_size: int = 1 << 20) -> dict[str, bytes]:
+        """The content of the regular files among `paths`; one pass over the layers that hold them.
+
+        Links aren't followed, but a hard link has the content of what it shares. What has more
+        than max_size bytes is left out.
+        """
+        found: dict[str, bytes] = {}
+        for number, names in sorted(self._holders(paths).items()):
+            with _opened(self.image.layers[number]) as archive:
+                for member in archive:
+                    askers = names.get(clean_path(member.name))
+                    if not askers or not member.isfile() or member.size > max_size:
+                        continue
+                    file = archive.extractfile(member)
+                    if file is not None:
+                        # The last entry of a path in a layer is the one that counts.
+                        found |= dict.fromkeys(askers, file.read())
+        return found
+
     def sha256(self, paths: Iterable[str]) -> dict[str, str]:
         """The SHA-256, hexadecimal, of the regular files among `paths`; one pass over their layers.
 
         Links aren't followed, but a hard link has the hash of what it shares.
         """
-        wanted: dict[int, dict[str, list[str]]] = {}
-        for path in paths:
-            entry = self.files.get(path)
-            if entry is not None and entry.kind == "hardlink":
-                entry = self._linked(entry)
-            if entry is not None and entry.kind == "file":
-                wanted.setdefault(entry.layer, {}).setdefault(entry.path, []).append(path)
         found: dict[str, str] = {}
-        for number, names in sorted(wanted.items()):
+        for number, names in sorted(self._holders(paths).items()):
             with _opened(self.image.layers[number]) as archive:
                 for member in archive:
                     askers = names.get(clean_path(member.name))
@@ -134,6 +146,17 @@ class ImageTree:
                             state.update(data)
                         found |= dict.fromkeys(askers, state.hexdigest())
         return found
+
+    def _holders(self, paths: Iterable[str]) -> dict[int, dict[str, list[str]]]:
+        """Which layer holds each file: layer's number -> path in it -> the paths asked for."""
+        wanted: dict[int, dict[str, list[str]]] = {}
+        for path in paths:
+            entry = self.files.get(path)
+            if entry is not None and entry.kind == "hardlink":
+                entry = self._linked(entry)
+            if entry is not None and entry.kind == "file":
+                wanted.setdefault(entry.layer, {}).setdefault(entry.path, []).append(path)
+        return wanted
 
     def _linked(self, entry: TreeFile) -> TreeFile | None:
         for _ in range(_MAX_LINKS):

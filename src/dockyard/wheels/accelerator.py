@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from dockyard.wheels.lock import LockedWheel
+    from dockyard.wheels.provided import ProvidedDistribution
     from dockyard.wheels.settings import IndexSettings
     from dockyard.wheels.target import Target
 
@@ -27,7 +28,7 @@ _CUDA_NAME = re.compile(
 _CUDA_LOCAL = re.compile(r"\+.*cu\d{2,3}\b")
 
 
-def cuda_packages(wheels: Iterable[LockedWheel]) -> list[str]:
+def cuda_packages(wheels: Iterable[LockedWheel | ProvidedDistribution]) -> list[str]:
     """Names of the wheels that bring CUDA."""
     return [w.name for w in wheels if _CUDA_NAME.search(w.name) or _CUDA_LOCAL.search(w.version)]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dockyard.wheels.provided import ProvidedDistribution
     from dockyard.wheels.target import Target
 
 SourceForm = Literal["sdist", "archive", "vcs", "directory"]
@@ -81,7 +82,8 @@ class Lock:
     still to be built (empty after `build_sources`); editables: projects that stay in the app;
     inputs: SHA-256 of what the project asked for; document: the lock as PEP 751 has it, paths
     absolute, no credentials; extra: the [tool.dockyard] table; cuda: CUDA's version in the
-    wheels, None without CUDA; notes: what a user should know about the choice.
+    wheels, None without CUDA; notes: what a user should know about the choice; from_base: what the
+    base has of it, which isn't among the wheels.
     """
 
     python: str
@@ -95,6 +97,7 @@ class Lock:
     extra: Mapping[str, Any] = field(default_factory=dict)
     cuda: str | None = None
     notes: tuple[str, ...] = ()
+    from_base: tuple[ProvidedDistribution, ...] = ()
 
     @property
     def target(self) -> Target:

@@ -142,6 +142,8 @@ def format_pylock(
     own["glibc"] = locks[0].glibc
     lines = [_HEADER]
     lines += [f"{key} = {_toml(document[key])}" for key in _TOP if key in document]
+    if not document["packages"]:
+        lines.append("packages = []")
     for package in document["packages"]:
         lines.append("\n[[packages]]")
         for key, value in _relative(package, folder.absolute()).items():
@@ -156,7 +158,10 @@ def _merge(locks: Sequence[Lock]) -> dict[str, Any]:
     merged: dict[str, dict[str, Any]] = {}
     seen: dict[str, list[Lock]] = {}
     for lock in locks:
+        left = {item.name for item in lock.from_base}
         for package in lock.document["packages"]:
+            if package["name"] in left:
+                continue  # the base has it, on this platform
             package = {k: v for k, v in package.items() if k not in ("dependencies", "tool")}
             rest = {k: v for k, v in package.items() if k not in ("wheels", "sdist", "marker")}
             key = json.dumps(rest, sort_keys=True, default=str)

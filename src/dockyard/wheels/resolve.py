@@ -31,6 +31,14 @@ from dockyard.wheels.accelerator import (
     torch_for_cpu,
     torch_with_cuda,
 )
+from dockyard.wheels.provided import (
+    against_base,
+    broken_by,
+    held,
+    preferences,
+    stub_folder,
+    without_provided,
+)
 from dockyard.wheels.pylock import LockFile, parse_document, preferences_text, read_pylock
 from dockyard.wheels.requirement import DependencySource, Requirements, read_source
 from dockyard.wheels.select import demanded_hashes, select_lock
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
     from dockyard.progress import Reporter
     from dockyard.wheels.complaints import Complaint, Context
     from dockyard.wheels.lock import EditableProject, Lock
+    from dockyard.wheels.provided import ProvidedDistribution
     from dockyard.wheels.solver import Solver
     from dockyard.wheels.target import Target
 
@@ -59,7 +68,8 @@ class ResolveRequest:
 
     root: the folder that becomes /app (editable projects must lie in it); loose: what a pylock.toml
     as the source must agree with, None: what it names itself; upgrade: resolve anew and take the
-    newest; interpreter: a Python that uv may run, None for Dockyard's own.
+    newest; interpreter: a Python that uv may run, None for Dockyard's own; provided: what the base
+    has already.
     """
 
     source: DependencySource
@@ -72,6 +82,7 @@ class ResolveRequest:
     accelerator: Accelerator = "auto"
     upgrade: bool = False
     interpreter: Path | None = None
+    provided: tuple[ProvidedDistribution, ...] = ()
 
 
 def resolve(
@@ -151,7 +162,8 @@ def _from_pylock(
         demanded=demanded_hashes(requirements) if requirements else None,
         extra=lock_file.tool,
     )
-    return replace(lock, editables=_with_project(lock, loose))
+    lock = replace(lock, editables=_with_project(lock, loose))
+    return without_provided(lock, request.provided)
 
 
 def _translated(text: str, context: Context) -> Complaint:
@@ -187,6 +199,10 @@ class _Resolution:
         self.offline = offline
         self.inputs = input_hash(request, requirements)
         self.notes: list[str] = list(requirements.notes)
+        self.held: list[ProvidedDistribution] = []
+        self.overridden: list[str] = []
+        if request.provided:
+            self.held, self.overridden = held(request.provided, requirements, request.target)
 
     def lock(self) -> Lock:
         key = self._key()
@@ -218,16 +234,21 @@ class _Resolution:
             sorted((k, sorted(v)) for k, v in self.prefer.versions.items())
             if self.prefer
             else None,
+            [item.to_record() for item in self.request.provided],
         ]
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
     def _accelerated(self) -> Lock:
         """Resolve, and again until the accelerator that was asked for is in it."""
+        for note in self.overridden:
+            self._note(note)
         lock = self._resolve()
+        for note in broken_by(lock, self.request.provided, self.request.target):
+            self._note(note)
         wanted = self.request.accelerator
         if wanted == "cpu" and (torch := torch_with_cuda(lock.wheels)) is not None:
             lock = self._for_cpu(torch.version)
-        if wanted == "cuda" and not cuda_packages(lock.wheels):
+        if wanted == "cuda" and not cuda_packages([*lock.wheels, *lock.from_base]):
             lock = self._for_cuda(lock)
         left = cuda_packages(lock.wheels)
         if wanted == "cpu" and left:
@@ -301,6 +322,20 @@ class _Resolution:
         return lock
 
     def _resolve(self, *, constraints: Sequence[str] = (), backend: str | None = None) -> Lock:
+        """One resolution, held to the base's frameworks; an error says when they are the cause."""
+        pins = [f"{item.name}=={item.version}" for item in self.held]
+        try:
+            return self._attempt([*constraints, *pins], backend)
+        except ResolveError as error:
+            if not pins:
+                raise
+            try:
+                free = self._attempt(constraints, backend)
+            except ResolveError:
+                raise error from None
+            raise against_base(free, self.held, self.request.source.path.name) from error
+
+    def _attempt(self, constraints: Sequence[str], backend: str | None) -> Lock:
         """One resolution, with the second chances that need no decision."""
         if self.requirements.source.kind == "uv.lock":
             return self._select(self._export())
@@ -363,17 +398,37 @@ class _Resolution:
                 file.write_text("".join(f"{line}\n" for line in constraints))
                 arguments += ["--constraints", str(file)]
             folder = self.folder
-            if self.prefer is not None:
+            preferred = self._preferred()
+            if preferred is not None:
                 # uv keeps the versions of an output file that exists.
                 file = Path(scratch, "pylock.toml")
-                file.write_text(preferences_text(self.prefer), encoding="utf-8")
+                file.write_text(preferred, encoding="utf-8")
                 arguments += ["--output-file", str(file)]
-            answer = solver.run(arguments, folder=folder, stdin=self.requirements.stdin)
+            answer = solver.run(
+                arguments,
+                folder=folder,
+                stdin=self.requirements.stdin,
+                variables=self._base_links(),
+            )
             if answer.status:
                 return _translated(answer.complaint, self._context())
-            base = Path(scratch) if self.prefer is not None else folder
-            text = file.read_text(encoding="utf-8") if self.prefer is not None else answer.output
+            base = Path(scratch) if preferred is not None else folder
+            text = file.read_text(encoding="utf-8") if preferred is not None else answer.output
             return parse_document(text, base, source.path.name)
+
+    def _preferred(self) -> str | None:
+        """The versions to keep where they fit: an earlier lock's, or else the base's."""
+        if self.prefer is not None:
+            return preferences_text(self.prefer)
+        return preferences(self.request.provided) if self.request.provided else None
+
+    def _base_links(self) -> dict[str, str]:
+        """The variable by which uv sees the base's distributions beside what is configured."""
+        if not self.request.provided:
+            return {}
+        folder = str(stub_folder(self.request.provided, self.cache))
+        configured = self.settings.environment(os.environ).get("UV_FIND_LINKS")
+        return {"UV_FIND_LINKS": f"{configured},{folder}" if configured else folder}
 
     def _export(self) -> dict[str, Any]:
         """Read uv.lock by way of `uv export`, which needs no network."""
@@ -426,7 +481,8 @@ class _Resolution:
             replace(source, requested=source.requested or Path(source.url) in asked)
             for source in lock.sources
         )
-        return replace(lock, sources=sources, editables=_with_project(lock, request.source))
+        lock = replace(lock, sources=sources, editables=_with_project(lock, request.source))
+        return without_provided(lock, request.provided)
 
     def _table(self) -> dict[str, Any]:
         """What [tool.dockyard] says of this resolution."""

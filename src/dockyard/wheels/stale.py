@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from dockyard.wheels.requirement import (
     DependencySource,
@@ -69,11 +69,32 @@ def stale_reasons(lock_file: LockFile, request: ResolveRequest) -> list[str]:
                 f'it was made for accelerator = "{tool["accelerator"]}", '
                 f'now it is "{request.accelerator}"'
             )
-    unmet = unmet_requirements(requirements, lock_file.versions, target)
+    reasons += _base_reasons(tool, request)
+    versions = {item.name: {item.version} for item in request.provided}
+    unmet = unmet_requirements(requirements, {**versions, **lock_file.versions}, target)
     reasons += unmet
     if not reasons and "inputs" in tool and tool["inputs"] != input_hash(request, requirements):
         reasons.append(f"{request.source.path.name} has changed since")
     return reasons
+
+
+def _base_reasons(tool: Mapping[str, Any], request: ResolveRequest) -> list[str]:
+    """What the lock leaves to the base, and this base doesn't have."""
+    bases = tool.get("base")
+    key = base_key(request.target)
+    record = bases.get(key) if isinstance(bases, dict) else None
+    counted_on = record.get("provides") if isinstance(record, dict) else None
+    have = {item.name: item.version for item in request.provided}
+    return [
+        f"it leaves {name} {version} to the base, which has {have.get(name, 'none')}"
+        for name, version in (counted_on or {}).items()
+        if have.get(name) != version
+    ]
+
+
+def base_key(target: Target) -> str:
+    """Under what a lock names the base for this platform and Python."""
+    return f"{target.architecture}-python{target.minor}"
 
 
 def unmet_requirements(

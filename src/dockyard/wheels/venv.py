@@ -7,6 +7,8 @@ Rules:
 - No activate scripts: they only prepend `bin` to PATH for a person's shell, which the image's
   configuration does for every process.
 - The path is the same in every image, so that scripts and layers are too.
+- On a base with packages of its own they are seen too, after the venv's: Python's own switch for
+  that (include-system-site-packages) adds the folders that the base's interpreter would search.
 """
 
 from __future__ import annotations
@@ -70,18 +72,23 @@ class Venv:
 
 
 def venv_entries(
-    venv: Venv, *, base_python: str | None = None, version: str | None = None
+    venv: Venv,
+    *,
+    base_python: str | None = None,
+    version: str | None = None,
+    system_site: bool = False,
 ) -> list[FileEntry]:
     """Return the entries of an empty venv.
 
     base_python: the interpreter it belongs to, by default `usr/bin/python3.X`; version: that
     interpreter's full version ("3.11.2") where known. Only tools read it, and they take "3.11" too.
+    system_site: whether the base's own packages are seen.
     """
     base = "/" + (base_python or f"usr/bin/python{venv.python}").lstrip("/")
     major = venv.python.partition(".")[0]
     config = (
         f"home = {posixpath.dirname(base)}\n"
-        "include-system-site-packages = false\n"
+        f"include-system-site-packages = {str(system_site).lower()}\n"
         f"version = {version or venv.python}\n"
         f"executable = {base}\n"
     )
