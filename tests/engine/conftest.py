@@ -88,7 +88,7 @@ def slow_server(process: Process) -> int:
 
 def becomes_healthy(process: Process) -> int:
     process.sleep(0.3)
-    process.files["/ok"] = "1"
+    process.files["/ok"] = b"1"
     process.sleep()
     return 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.engine.docker import container_config
+from dockyard.engine.docker.body import container_config
 from dockyard.engine.spec import (
     ContainerSpec,
     Gpus,

@@ -1,17 +1,43 @@
-"""What is asked of a container engine: two protocols, and the nouns they speak of.
+"""What is asked of a container engine: small protocols, whose nouns are in `spec` and `state`.
 
-Rules: every engine raises EngineError with the same meaning for the same mistake. Containers are
-named by their id or name, images by a reference or id. Layers are named by diff IDs ("sha256:…"),
-bottom first. Nothing here reaches an engine; `find_engine` in `connect` does.
+Rules: every engine raises EngineError with the same meaning for the same mistake, and
+UnsupportedError for what it can't do. Containers are named by their id, name or the id's first
+twelve digits and more; images by a reference or id. Layers are named by diff IDs ("sha256:…"),
+bottom first. `label` is "name" or "name=value", None for all. Nothing here reaches an engine;
+`find_engine` in `connect` does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dockyard.engine.spec import MANAGED, ContainerSpec, Gpus, Port, Volume
-from dockyard.errors import EngineError
+from dockyard.engine.spec import (
+    MANAGED,
+    ContainerSpec,
+    Gpus,
+    Port,
+    Restart,
+    Secret,
+    Ulimit,
+    Volume,
+)
+from dockyard.engine.state import (
+    ContainerState,
+    EngineInfo,
+    Execution,
+    Health,
+    HistoryLine,
+    LocalImage,
+    LogChunk,
+    NamedVolume,
+    Network,
+    PathInfo,
+    ProcessLine,
+    StartError,
+    Status,
+    UnsupportedError,
+    Usage,
+)
 from dockyard.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
@@ -24,139 +50,32 @@ __all__ = [
     "Containers",
     "Engine",
     "EngineInfo",
+    "Execution",
     "Gpus",
     "Health",
     "HistoryLine",
     "ImageReader",
     "Images",
+    "Inside",
     "LocalImage",
     "LogChunk",
+    "NamedVolume",
+    "Network",
+    "Networks",
+    "PathInfo",
     "Port",
+    "ProcessLine",
+    "Restart",
+    "Secret",
+    "Session",
     "StartError",
     "Status",
+    "Ulimit",
+    "UnsupportedError",
+    "Usage",
     "Volume",
+    "Volumes",
 ]
-
-Status = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
-Health = Literal["none", "starting", "healthy", "unhealthy"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineInfo:
-    """Which engine answers.
-
-    address: the host on which published ports are reached from here; None when only the engine's
-    own machine can reach them. partial_loads: an archive may leave out layers that the engine has.
-    """
-
-    kind: Literal["docker", "podman", "memory"]
-    version: str
-    architecture: str
-    address: str | None = "127.0.0.1"
-    partial_loads: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.kind.capitalize()} {self.version}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalImage:
-    """An image that the engine has.
-
-    references: its names with tags; layers: diff IDs, bottom first; config: the image-spec's
-    `config` object (Env, Cmd, ExposedPorts, Healthcheck…); size: unpacked bytes.
-    """
-
-    id: str
-    references: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
-    architecture: str = "amd64"
-    os: str = "linux"
-    size: int = 0
-    created: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """The image's labels."""
-        return self.config.get("Labels") or {}
-
-    @property
-    def exposed_ports(self) -> tuple[Port, ...]:
-        """The ports that the image says it listens on."""
-        ports = []
-        for key in self.config.get("ExposedPorts") or {}:
-            number, _, protocol = key.partition("/")
-            if number.isdigit():
-                ports.append(Port(container=int(number), protocol=protocol or "tcp"))
-        return tuple(sorted(ports, key=lambda port: (port.protocol, port.container)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerState:
-    """A container as it is now.
-
-    exit_code: None until it has ended; ports: published ones, with the real host port;
-    health_output: what the last failed health check said; error: why it couldn't start.
-    """
-
-    id: str
-    name: str
-    image: str
-    status: Status
-    exit_code: int | None = None
-    health: Health = "none"
-    health_output: str = ""
-    oom_killed: bool = False
-    error: str = ""
-    ports: tuple[Port, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    user: str = ""
-    created: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """Whether its process has run and is over."""
-        return self.status in ("exited", "dead", "removing")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryLine:
-    """A line of an image's history; size: unpacked bytes, 0 where only the config changed."""
-
-    created_by: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogChunk:
-    """Some bytes that a container wrote; not necessarily whole lines."""
-
-    stream: Literal["stdout", "stderr"]
-    data: bytes
-
-
-class StartError(EngineError):
-    """A container ended or became unhealthy before it was ready.
-
-    container_exit_code: its exit code, None while it runs; log_tail: its last lines; advice: the
-    hint without them.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        advice: str = "",
-        container_exit_code: int | None = None,
-        log_tail: Sequence[str] = (),
-    ) -> None:
-        lines = [advice] if advice else []
-        lines += ["Its last lines:", *(f"  {line}" for line in log_tail)] if log_tail else []
-        super().__init__(what, hint="\n".join(lines or ["It wrote nothing."]))
-        self.advice = advice or None
-        self.container_exit_code = container_exit_code
-        self.log_tail = tuple(log_tail)
 
 
 class Images(Protocol):
@@ -177,6 +96,9 @@ class Images(Protocol):
         Empty where the engine needs every layer in the archive.
         """
 
+    def history(self, reference: str) -> tuple[HistoryLine, ...]:
+        """The image's layers, bottom first: what made each, and its unpacked bytes."""
+
     def tag(self, image: str, reference: str) -> None:
         """Give the image another name."""
 
@@ -185,26 +107,26 @@ class Images(Protocol):
 
 
 class ImageReader(Protocol):
-    """An engine that shows what its images are made of."""
-
-    def history(self, reference: str) -> tuple[HistoryLine, ...]:
-        """The image's layers, bottom first: what made each, and its unpacked bytes."""
+    """An engine that gives its images' bytes back."""
 
     def save(self, reference: str) -> Iterator[bytes]:
         """The image as a docker-archive tar, streamed."""
 
 
 class Containers(Protocol):
-    """The containers of an engine."""
+    """The life of an engine's containers."""
 
     def create(self, spec: ContainerSpec, *, reporter: Reporter = SILENT) -> str:
         """Make a container, not started; return its id."""
 
     def start(self, container: str) -> None:
-        """Start a created or ended container."""
+        """Start a created or ended container; a running one is no error."""
 
     def stop(self, container: str, *, grace: float | None = None) -> None:
         """Signal it to stop, kill it after `grace` seconds; ended ones are no error."""
+
+    def restart(self, container: str, *, grace: float | None = None) -> None:
+        """Stop it as `stop` does if it runs, then start it."""
 
     def kill(self, container: str, signal: str = "SIGKILL") -> None:
         """Send a signal to a running container."""
@@ -219,15 +141,24 @@ class Containers(Protocol):
         """
 
     def logs(
-        self, container: str, *, follow: bool = False, tail: int | None = None
+        self,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
     ) -> Iterator[LogChunk]:
-        """What it wrote, in order; with `follow` until it ends, with `tail` only the last lines."""
+        """What it wrote, in order, streamed.
+
+        follow: until it ends; tail: only so many last lines; since: only what was written at or
+        after this Unix time in seconds.
+        """
 
     def container(self, container: str) -> ContainerState | None:
         """Its state, or None when there is no such container."""
 
     def containers(self, *, label: str | None = MANAGED) -> tuple[ContainerState, ...]:
-        """Those with the label ("name" or "name=value"; None: all), ended ones too."""
+        """Those with the label, newest first, ended ones too."""
 
     def probe(self, container: str) -> bool | None:
         """Run its health check once, now; None when it has none."""
@@ -236,7 +167,97 @@ class Containers(Protocol):
         """Remove it with its anonymous volumes; absent ones are no error."""
 
 
-class Engine(Images, Containers, Protocol):
+class Session(Protocol):
+    """A program in a container that someone talks to; its methods may be called by two threads."""
+
+    def output(self) -> Iterator[LogChunk]:
+        """What it writes, until it ends."""
+
+    def write(self, data: bytes) -> None:
+        """Give it input; a program that has ended takes none, which is no error."""
+
+    def close_input(self) -> None:
+        """Say that no more input comes."""
+
+    def resize(self, *, columns: int, rows: int) -> None:
+        """Say how large its terminal is."""
+
+    def wait(self) -> int:
+        """Its exit code, once its output has ended."""
+
+    def close(self) -> None:
+        """Let go of it; it isn't stopped."""
+
+
+class Inside(Protocol):
+    """What goes on in a container."""
+
+    def execute(self, container: str, execution: Execution) -> Session:
+        """Start another command in a running container."""
+
+    def converse(self, container: str) -> Session:
+        """Talk to its own program, made with `interactive`; before its start to miss nothing."""
+
+    def usage(self, container: str) -> Usage:
+        """What a running container has used until now; quick, so that it can be asked often."""
+
+    def processes(self, container: str) -> tuple[ProcessLine, ...]:
+        """The processes of a running container."""
+
+    def path(self, container: str, path: str) -> PathInfo | None:
+        """What is at an absolute path in the container, or None; it needn't run."""
+
+    def copy_out(self, container: str, path: str) -> Iterator[bytes]:
+        """A file or folder as a tar, streamed, whose members start with the path's last part."""
+
+    def copy_in(self, container: str, folder: str, chunks: Iterable[bytes]) -> None:
+        """Unpack a tar, streamed, in a folder that exists in the container."""
+
+
+class Networks(Protocol):
+    """The networks of an engine, and who is on them."""
+
+    def networks(self, *, label: str | None = MANAGED) -> tuple[Network, ...]:
+        """Those with the label, by name."""
+
+    def create_network(
+        self,
+        name: str,
+        *,
+        driver: str = "bridge",
+        internal: bool = False,
+        subnet: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Network:
+        """Make a network, on which containers find each other by name; MANAGED is added.
+
+        internal: without a way out.
+        """
+
+    def remove_network(self, network: str) -> None:
+        """Remove a network; one with containers on it is refused, an absent one is an error."""
+
+    def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> None:
+        """Put a container on a network, where it is found by its name and these."""
+
+    def disconnect(self, network: str, container: str) -> None:
+        """Take a container off a network."""
+
+
+class Volumes(Protocol):
+    """The volumes of an engine."""
+
+    def volumes(self, *, label: str | None = MANAGED) -> tuple[NamedVolume, ...]:
+        """Those with the label, by name."""
+
+    def create_volume(self, name: str, *, labels: Mapping[str, str] | None = None) -> NamedVolume:
+        """Make a volume; MANAGED is added. One that exists is an error."""
+
+    def remove_volume(self, volume: str) -> None:
+        """Remove a volume and its data; one in use is refused, an absent one is an error."""
+
+
+class Engine(Images, Containers, Inside, Networks, Volumes, Protocol):
     """A container engine."""
 
     @property

@@ -15,6 +15,8 @@ from dockyard.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dockyard.engine.spec import ContainerSpec
+
 # Docker's words, for the engine in memory.
 GPUS_MISSING = 'could not select device driver "" with capabilities: [[gpu]]'
 PORT_TAKEN = "Bind for {} failed: port is already allocated"
@@ -23,6 +25,14 @@ STILL_RUNNING = "You cannot remove a running container {}. Stop the container fi
 NOT_RUNNING = "Cannot kill container: {0}: Container {0} is not running"
 NO_CONTAINER = "No such container: {}"
 NO_IMAGE = "No such image: {}"
+NO_NETWORK = "network {} not found"
+NETWORK_TAKEN = "network with name {} already exists"
+NETWORK_IN_USE = "error while removing network: network {} id x has active endpoints"
+NO_VOLUME = "get {}: no such volume"
+VOLUME_IN_USE = "remove {}: volume is in use - [{}]"
+READ_ONLY = "container rootfs is marked read-only"
+VOLUME_TAKEN = "a volume named {} exists already"
+VOLUME_TAKEN_HINT = "Use it, choose another name, or remove it: dockyard volume rm {}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +72,7 @@ _MEANINGS = (
     _Meaning(
         pattern=r'container name "?/?(?P<name>[^"\s]+)"? is already in use',
         what="a container named {name} exists already",
-        hint="Choose another --name, or remove it: docker rm -f {name}",
+        hint="Choose another --name, or remove it: dockyard rm -f {name}",
     ),
     _Meaning(
         pattern=r"no such image:? ?(?:docker\.io/library/)?(?P<image>[^\s\"]*?):?(?:[\s\"]|$)"
@@ -74,17 +84,17 @@ _MEANINGS = (
         pattern=r"no such container:? ?(?P<name>\S*)"
         r"|no container with name or ID \"?(?P<id>[^\"\s]+)",
         what="there is no container {name}{id}",
-        hint="List those there are: docker ps -a",
+        hint="List those there are: dockyard ps --all",
     ),
     _Meaning(
         pattern=r"cannot remove (?:a running )?container \"?(?P<name>\S+?)\"?[.: ]",
         what="the container {name} is running",
-        hint="Stop it first: docker stop {name}",
+        hint="Stop it first: dockyard stop {name}",
     ),
     _Meaning(
         pattern=r"container \"?(?P<name>\S+?)\"? is not running|can only kill running containers",
         what="the container {name} isn't running",
-        hint="Start it first: docker start {name}",
+        hint="Start it first: dockyard start {name}",
     ),
     _Meaning(
         pattern=r"bind source path does not exist: (?P<path>.+?)\"?$"
@@ -129,9 +139,45 @@ _MEANINGS = (
         hint="Give --user a number, or a name from the image's /etc/passwd.",
     ),
     _Meaning(
-        pattern=r"network (?P<network>\S+) not found",
-        what="the engine has no network {network}",
-        hint="Make it first: docker network create {network}",
+        pattern=r"network (?P<network>\S+) not found|unable to find network with name or ID "
+        r"(?P<other>[^\s:]+)",
+        what="the engine has no network {network}{other}",
+        hint="Make it first: dockyard network create {network}{other}",
+    ),
+    _Meaning(
+        pattern=r"network with name \"?(?P<network>[^\s\"]+)\"? already exists"
+        r"|network name (?P<other>\S+) already used",
+        what="a network named {network}{other} exists already",
+        hint="Use it, choose another name, or remove it: dockyard network rm {network}{other}",
+    ),
+    _Meaning(
+        pattern=r"removing network: network (?P<network>\S+) id \S+ has active endpoints"
+        r"|\"?(?P<other>[^\s\"]+)\"? has associated containers with it",
+        what="containers are still on the network {network}{other}",
+        hint="Remove them first, or take them off: dockyard network disconnect {network}{other} "
+        "CONTAINER",
+    ),
+    _Meaning(
+        pattern=r"get (?P<volume>\S+): no such volume|no volume with name \"?(?P<other>[^\s\"]+)",
+        what="the engine has no volume {volume}{other}",
+        hint="List those there are: dockyard volume ls --all",
+    ),
+    _Meaning(
+        pattern=r"remove (?P<volume>\S+): volume is in use"
+        r"|volume (?P<other>\S+) is being used by",
+        what="a container uses the volume {volume}{other}",
+        hint="Remove the container first; it may be a stopped one: dockyard ps --all",
+    ),
+    _Meaning(
+        pattern=r"could not find the file (?P<path>.+) in container|"
+        r"\"(?P<other>/[^\"]*)\" could not be found on container",
+        what="there is no {path}{other} in the container",
+        hint="Paths in a container are absolute, or below its root.",
+    ),
+    _Meaning(
+        pattern=r"container rootfs is marked read-only",
+        what="the container's root is read-only",
+        hint="Copy to a mounted folder of it, or run it with --compat or --read-write.",
     ),
 )
 
@@ -147,6 +193,16 @@ def explain(message: str, *, where: str | None = None) -> EngineError:
             what = " ".join(meaning.what.format(**groups).split())
             return EngineError(what, where=where, hint=meaning.hint.format(**groups))
     return EngineError(f"the engine refuses: {_first_line(message)}", where=where)
+
+
+def check_platform(spec: ContainerSpec, architecture: str) -> None:
+    """Refuse an image that isn't for the platform that was asked for."""
+    if spec.platform is not None and spec.platform.architecture != architecture:
+        raise EngineError(
+            f"the image is for linux/{architecture}, not for {spec.platform}",
+            where=spec.image,
+            hint=f"Build it for that one: dockyard build --platform {spec.platform}",
+        )
 
 
 def explain_exit(

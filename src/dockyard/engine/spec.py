@@ -21,11 +21,17 @@ from dockyard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dockyard.oci.config import Healthcheck
+    from dockyard.oci.platform import Platform
+
 MANAGED = "dockyard.managed"
-"""The label on every container that Dockyard starts."""
+"""The label on all that Dockyard makes in an engine: containers, networks, volumes."""
 
 SHM_SIZE = 1 << 30
 """Shared memory in bytes: an engine's own 64 MB makes DataLoader workers die of bus errors."""
+
+SECRETS = "/run/secrets"
+"""The folder of secrets in a container, as Swarm and Compose have it."""
 
 GRACE = 10.0
 """Seconds between the signal to stop and the kill."""
@@ -84,12 +90,53 @@ class Gpus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """When the engine starts a container again; retries: of "on-failure", None for no end."""
+
+    policy: Literal["no", "always", "on-failure", "unless-stopped"] = "no"
+    retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ulimit:
+    """A limit on each process (setrlimit(2)), by its name there in lower case; -1: none."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRotation:
+    """How much of what a container writes is kept: so many files of so many bytes."""
+
+    size: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A file of this machine that the container reads at /run/secrets/NAME, and only there."""
+
+    name: str
+    file: Path
+
+    @property
+    def target(self) -> str:
+        """Where it is in the container."""
+        return f"{SECRETS}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """Everything that an engine needs to make one container.
 
-    None means the image's own value (command, entrypoint, user, workdir) or no limit (memory in
-    bytes, cpus in cores). remove: the engine removes the container when it ends. grace: seconds
-    between the signal to stop and the kill. tmpfs: path to mount options.
+    None means the image's own value (command, entrypoint, user, workdir, health) or no limit
+    (memory in bytes, cpus in cores, processes). remove: the engine removes the container when it
+    ends. grace: seconds between the signal to stop and the kill. tmpfs: path to mount options.
+    aliases: further names on its network, which must be one of the user's own. health: its zeros
+    are the image's. platform: what the image must be for. interactive: its program gets input
+    through `converse`; terminal: and a terminal.
     """
 
     image: str
@@ -105,12 +152,24 @@ class ContainerSpec:
     workdir: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str | None = None
+    aliases: tuple[str, ...] = ()
     memory: int | None = None
     cpus: float | None = None
+    processes: int | None = None
     shm_size: int = SHM_SIZE
     init: bool = True
     read_only: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
     security_options: tuple[str, ...] = ("no-new-privileges",)
+    ulimits: tuple[Ulimit, ...] = ()
+    restart: Restart = Restart()
+    log_rotation: LogRotation | None = None
+    health: Healthcheck | None = None
+    platform: Platform | None = None
+    secrets: tuple[Secret, ...] = ()
+    interactive: bool = False
+    terminal: bool = False
     grace: float = GRACE
     remove: bool = False
 
@@ -128,6 +187,12 @@ class ContainerSpec:
         _refuse_repeated("port", [f"{p.host_ip}:{p.host}" for p in self.ports if p.host])
         targets = [volume.target for volume in self.volumes]
         _refuse_repeated("path", [*targets, *self.tmpfs])
+        _refuse_repeated("secret", [secret.name for secret in self.secrets])
+        if self.remove and self.restart.policy != "no":
+            raise UsageError(
+                "a container that is removed when it ends can't be restarted then",
+                hint="Give --restart or --rm.",
+            )
 
 
 def _refuse_repeated(what: str, values: Sequence[str]) -> None:
