@@ -9,6 +9,7 @@
     ├── CacheError        (cache)     the cache folder can't be used
     ├── FetchError        (fetch)     a download failed or its bytes are wrong
     ├── ImageError        (oci)       an image, layer, reference or layout is invalid
+    ├── RegistryError     (oci)       a registry refuses, lies, or can't be reached
     ├── WheelError        (wheels)    a wheel is unsafe, damaged or doesn't fit
     ├── ResolveError      (wheels)    the requirements can't be met
     ├── DebianError       (debian)    a Debian index or package is wrong
@@ -77,6 +78,10 @@ class FetchError(DockyardError):
 
 class ImageError(DockyardError):
     """An image, layer, reference or layout breaks its specification."""
+
+
+class RegistryError(DockyardError):
+    """A registry refuses, sends what it shouldn't, or can't be reached."""
 
 
 class WheelError(DockyardError):

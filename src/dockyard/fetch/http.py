@@ -227,7 +227,7 @@ def check_status(response: httpx.Response, url: str) -> None:
         return
     error = status_error(response, url)
     if status in _AGAIN:
-        raise Again(error, _retry_after(response))
+        raise Again(error, retry_after(response))
     raise error
 
 
@@ -248,7 +248,7 @@ def status_error(response: httpx.Response, url: str) -> StatusError:
     )
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def retry_after(response: httpx.Response) -> float | None:
     """Seconds that Retry-After asks for (RFC 9110, 10.2.3: a number or a date)."""
     text = response.headers.get("retry-after", "").strip()
     if text.isdigit():

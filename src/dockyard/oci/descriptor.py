@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,34 @@ DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
+# What a JSON "empty" config of an artifact is (image-spec manifest.md, "Guidance for an Empty
+# Descriptor").
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+
+_LARGEST = (1 << 63) - 1  # descriptor.md: size is an int64
+# descriptor.md, "mediaType": as RFC 6838, 4.2 has it.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_MEDIA_TYPE = re.compile(rf"{_NAME}/{_NAME}\Z")
+
+
+def is_media_type(text: str) -> bool:
+    """Whether text is a media type without parameters, such as "application/json"."""
+    return bool(_MEDIA_TYPE.match(text))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a blob is, its digest, and its size in bytes."""
+    """What a blob is, its digest, and its size in bytes.
+
+    artifact_type: what an artifact's manifest is about; only in lists of referrers.
+    """
 
     media_type: str
     digest: Digest
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Mapping[str, Any] | None = None
+    artifact_type: str | None = None
 
     @classmethod
     def from_json(cls, value: Any, *, where: str) -> Descriptor:
@@ -44,15 +64,21 @@ class Descriptor:
             or not isinstance(digest, str)
             or not isinstance(size, int)
             or isinstance(size, bool)
-            or size < 0
+            or not 0 <= size <= _LARGEST
+            or not is_media_type(media_type)
         ):
             raise ImageError("a descriptor needs mediaType, digest and size", where=where)
+        annotations, platform = value.get("annotations") or {}, value.get("platform")
+        if not isinstance(annotations, dict) or not isinstance(platform, dict | None):
+            raise ImageError("a descriptor's annotations and platform are objects", where=where)
+        artifact_type = value.get("artifactType")
         return cls(
             media_type=media_type,
             digest=Digest.parse(digest),
             size=size,
-            annotations=value.get("annotations") or {},
-            platform=value.get("platform"),
+            annotations=annotations,
+            platform=platform,
+            artifact_type=artifact_type if isinstance(artifact_type, str) else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -62,6 +88,8 @@ class Descriptor:
             "digest": str(self.digest),
             "size": self.size,
         }
+        if self.artifact_type is not None:
+            value["artifactType"] = self.artifact_type
         if self.platform is not None:
             value["platform"] = dict(self.platform)
         if self.annotations:

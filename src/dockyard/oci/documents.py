@@ -19,18 +19,18 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def parse(data: bytes | memoryview, *, where: str) -> dict[str, Any]:
-    """Read a JSON object; raises ImageError naming `where`."""
-    value = parse_any(data, where=where)
+def parse(data: bytes | memoryview, *, where: str, most: int = MAX_SIZE) -> dict[str, Any]:
+    """Read a JSON object of at most `most` bytes; raises ImageError naming `where`."""
+    value = parse_any(data, where=where, most=most)
     if not isinstance(value, dict):
         raise ImageError("the document isn't a JSON object", where=where)
     return value
 
 
-def parse_any(data: bytes | memoryview, *, where: str) -> Any:
+def parse_any(data: bytes | memoryview, *, where: str, most: int = MAX_SIZE) -> Any:
     """Read any JSON value; raises ImageError naming `where`."""
-    if len(data) > MAX_SIZE:
-        raise ImageError("the document is larger than 4 MiB", where=where)
+    if len(data) > most:
+        raise ImageError(f"the document is larger than {most >> 20} MiB", where=where)
     try:
         return json.loads(bytes(data), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

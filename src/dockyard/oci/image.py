@@ -143,12 +143,16 @@ def read_image(
     blob: Callable[[Descriptor], Blob],
     *,
     where: str,
+    media_type: str | None = None,
 ) -> Image:
     """Make an image of documents that were read; `blob` gives each layer's bytes, lazily.
 
+    media_type is what the manifest was found under, for one that doesn't say it itself.
     Raises ImageError naming `where` when the documents break the specification.
     """
     manifest = Manifest.from_bytes(manifest_bytes, where=where)
+    if media_type is not None:
+        manifest = replace(manifest, media_type=media_type)
     if manifest.media_type not in MANIFEST_TYPES:
         raise ImageError(f"the manifest is of type {manifest.media_type!r}", where=where)
     if len(config_bytes) != manifest.config.size or not matches(
