@@ -15,7 +15,8 @@
     ├── DebianError       (debian)    a Debian index or package is wrong
     ├── ModelError        (models)    a model file is wrong
     ├── BuildError        (build)     an image can't be built as planned
-    └── EngineError       (engine)    the container engine refuses or is absent
+    ├── EngineError       (engine)    the container engine refuses or is absent
+    └── StackError        (stack)     services can't be described, started or reached
 
 Rules: foreign errors are translated at one line, at the edge. The command line catches
 only DockyardError; anything else is a bug and shows its traceback.
@@ -106,3 +107,7 @@ class BuildError(DockyardError):
 
 class EngineError(DockyardError):
     """The container engine refuses, or none answers."""
+
+
+class StackError(DockyardError):
+    """A stack of services can't be described, started or reached."""

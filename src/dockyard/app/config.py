@@ -13,14 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     Strict,
@@ -30,22 +27,27 @@ from pydantic import (
 
 from dockyard.app import values
 from dockyard.app.envfile import read_env_file
+from dockyard.app.fields import (
+    ONE_OR_MORE,
+    STRING,
+    TABLE,
+    Command,
+    Duration,
+    Frozen,
+    Names,
+    Once,
+    One,
+    Patterns,
+    Variables,
+    nothing,
+)
 from dockyard.app.positions import KeyPath, key_lines, line_of
+from dockyard.app.stack_config import StackConfig
 from dockyard.errors import ConfigError
 
 CONFIG_NAME = "dockyard.toml"
 _PREFIX: KeyPath = ("tool", "dockyard")
 _MAX_SIZE = 4 << 20
-
-_STRING = {"type": "string"}
-_STRINGS = {"type": "array", "items": _STRING}
-_ONE_OR_MORE = {"anyOf": [_STRING, _STRINGS]}
-_DURATION = {"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"}
-
-
-def _listed(value: object) -> object:
-    """One item where a list is expected stands for the list of it."""
-    return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
 def _health(value: object) -> object:
@@ -55,44 +57,10 @@ def _health(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
-def _unique(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(items))
-
-
-def _frozen(items: Mapping[str, str]) -> Mapping[str, str]:
-    return MappingProxyType(dict(items))
-
-
-def _nothing() -> Mapping[str, str]:
-    return MappingProxyType({})
-
-
-_One = BeforeValidator(_listed)
-_Once = AfterValidator(_unique)
-_Names = tuple[Annotated[str, PlainValidator(values.package_name)], ...]
-_Command = Annotated[
-    tuple[str, ...] | None, PlainValidator(values.command), WithJsonSchema(_ONE_OR_MORE)
-]
-_Patterns = Annotated[
-    tuple[Annotated[str, PlainValidator(values.pattern)], ...],
-    _One,
-    WithJsonSchema(_ONE_OR_MORE),
-]
-_Duration = Annotated[timedelta, PlainValidator(values.duration), WithJsonSchema(_DURATION)]
-
-_MODEL = ConfigDict(
-    frozen=True,
-    extra="forbid",
-    alias_generator=lambda name: name.replace("_", "-"),
-    validate_by_alias=True,
-    validate_by_name=False,
-)
-
-
 class HealthcheckConfig(BaseModel):
     """How an engine asks whether the container works."""
 
-    model_config = _MODEL
+    model_config = TABLE
 
     enabled: Annotated[bool, Strict()] = Field(
         True, description="false: no health check. `healthcheck = false` is short for it."
@@ -111,12 +79,12 @@ class HealthcheckConfig(BaseModel):
         PlainValidator(values.port),
         WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535}),
     ] = Field(None, description="Port that is asked; the first of `ports` by default.")
-    command: _Command = Field(
+    command: Command = Field(
         None, description="Command, run in the container, whose exit code 0 means healthy."
     )
-    interval: _Duration = Field(timedelta(seconds=10), description="Time between two checks.")
-    timeout: _Duration = Field(timedelta(seconds=5), description="Time an answer may take.")
-    start_period: _Duration = Field(
+    interval: Duration = Field(timedelta(seconds=10), description="Time between two checks.")
+    timeout: Duration = Field(timedelta(seconds=5), description="Time an answer may take.")
+    start_period: Duration = Field(
         timedelta(seconds=120),
         description="Time after the start in which failures don't count: as long as loading the "
         "model may take.",
@@ -131,54 +99,54 @@ class HealthcheckConfig(BaseModel):
 class AppConfig(BaseModel):
     """Everything that can be set; each key has a good default."""
 
-    model_config = _MODEL
+    model_config = TABLE
 
-    name: Annotated[str | None, PlainValidator(values.image_name), WithJsonSchema(_STRING)] = Field(
+    name: Annotated[str | None, PlainValidator(values.image_name), WithJsonSchema(STRING)] = Field(
         None,
         description="The image's name, with a registry if it has one: "
         '"registry.example/team/app". By default the name in pyproject.toml or of the folder.',
     )
     tags: Annotated[
         tuple[Annotated[str, PlainValidator(values.tag)], ...],
-        _One,
-        _Once,
-        WithJsonSchema(_ONE_OR_MORE),
+        One,
+        Once,
+        WithJsonSchema(ONE_OR_MORE),
     ] = Field(("latest",), description="The image's tags.")
-    base: Annotated[str | None, PlainValidator(values.base), WithJsonSchema(_STRING)] = Field(
+    base: Annotated[str | None, PlainValidator(values.base), WithJsonSchema(STRING)] = Field(
         None,
         description='What the image stands on: "bookworm" or "trixie" (assembled from Debian '
         'packages), an image such as "python:3.12-slim", "oci:DIR" or "archive:FILE". By default '
         "the Debian suite that has the wanted Python.",
     )
-    python: Annotated[str | None, PlainValidator(values.python), WithJsonSchema(_STRING)] = Field(
+    python: Annotated[str | None, PlainValidator(values.python), WithJsonSchema(STRING)] = Field(
         None,
         description='The Python version, "3.11", or a specifier, ">=3.11,<3.14". By default what '
         "the project says, else the newest that the base has.",
     )
     apt: Annotated[
         tuple[Annotated[str, PlainValidator(values.debian_name)], ...],
-        _One,
-        _Once,
-        WithJsonSchema(_ONE_OR_MORE),
+        One,
+        Once,
+        WithJsonSchema(ONE_OR_MORE),
     ] = Field((), description='Debian packages to add, such as ["libgl1", "ffmpeg"].')
     shell: Annotated[bool, Strict()] = Field(
         True, description="Whether the base has a shell (busybox)."
     )
     requirements: Annotated[
         tuple[Annotated[str, PlainValidator(values.requirement)], ...],
-        _One,
-        _Once,
-        WithJsonSchema(_ONE_OR_MORE),
+        One,
+        Once,
+        WithJsonSchema(ONE_OR_MORE),
     ] = Field(
         (),
         description="Where the dependencies are: files (requirements.txt, pyproject.toml, "
         "pylock.toml, uv.lock, environment.yml), or requirements themselves, such as "
         '["torch>=2.4", "flask"]. By default found in the folder.',
     )
-    extras: Annotated[_Names, _One, _Once, WithJsonSchema(_ONE_OR_MORE)] = Field(
+    extras: Annotated[Names, One, Once, WithJsonSchema(ONE_OR_MORE)] = Field(
         (), description="Extras of pyproject.toml's [project.optional-dependencies] to install."
     )
-    groups: Annotated[_Names, _One, _Once, WithJsonSchema(_ONE_OR_MORE)] = Field(
+    groups: Annotated[Names, One, Once, WithJsonSchema(ONE_OR_MORE)] = Field(
         (), description="Groups of pyproject.toml's [dependency-groups] to install."
     )
     accelerator: Literal["auto", "cpu", "cuda"] = Field(
@@ -186,63 +154,56 @@ class AppConfig(BaseModel):
         description="cpu: wheels without CUDA; cuda: wheels with CUDA; auto: what the dependencies "
         "ask for.",
     )
-    prefer: Annotated[_Names, _One, _Once, WithJsonSchema(_ONE_OR_MORE)] = Field(
+    prefer: Annotated[Names, One, Once, WithJsonSchema(ONE_OR_MORE)] = Field(
         (), description="Packages that win when two install the same path with different bytes."
     )
-    include: _Patterns = Field(
+    include: Patterns = Field(
         (),
         description="Patterns, as in .dockerignore, of files that are in the image whatever "
         "`exclude`, .dockerignore, .gitignore and the defaults say.",
     )
-    exclude: _Patterns = Field(
+    exclude: Patterns = Field(
         (), description="Patterns, as in .dockerignore, of files that stay out of the image."
     )
-    env: Annotated[
-        Mapping[
-            Annotated[str, PlainValidator(values.env_name)],
-            Annotated[str, PlainValidator(values.env_value)],
-        ],
-        AfterValidator(_frozen),
-        WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}}),
-    ] = Field(
-        default_factory=_nothing,
+    env: Variables = Field(
+        default_factory=nothing,
         description="Environment variables of the image. Not for secrets: anyone who has the image "
         "can read them.",
     )
     env_file: Annotated[
         tuple[Annotated[str, PlainValidator(values.inner_path)], ...],
-        _One,
-        _Once,
-        WithJsonSchema(_ONE_OR_MORE),
+        One,
+        Once,
+        WithJsonSchema(ONE_OR_MORE),
     ] = Field(
         (),
         description="Files of NAME=value lines, read as Docker reads them; `env` wins over them.",
     )
-    command: _Command = Field(
+    command: Command = Field(
         None,
         description="What the container starts: a list of words, or a string, which is split into "
         "words. No shell runs it: where one is needed, "
         '["sh", "-c", "…"]. By default found in the code.',
     )
-    entrypoint: _Command = Field(
+    entrypoint: Command = Field(
         None, description="Words that stand before the command and stay when it is replaced."
     )
-    workdir: Annotated[str, PlainValidator(values.workdir), WithJsonSchema(_STRING)] = Field(
+    workdir: Annotated[str, PlainValidator(values.workdir), WithJsonSchema(STRING)] = Field(
         "/app", description="Folder that holds the project's files and in which the command starts."
     )
     ports: Annotated[
         tuple[Annotated[values.Port, PlainValidator(values.port)], ...],
-        _One,
-        _Once,
+        One,
+        Once,
         WithJsonSchema(
             {
                 "anyOf": [
                     {"type": "integer", "minimum": 1, "maximum": 65535},
-                    _STRING,
+                    STRING,
                     {
                         "type": "array",
                         "items": {
-                            "anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, _STRING]
+                            "anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, STRING]
                         },
                     },
                 ]
@@ -256,7 +217,7 @@ class AppConfig(BaseModel):
     user: Annotated[
         str,
         PlainValidator(values.user),
-        WithJsonSchema({"anyOf": [_STRING, {"type": "integer", "minimum": 0}]}),
+        WithJsonSchema({"anyOf": [STRING, {"type": "integer", "minimum": 0}]}),
     ] = Field("10001", description='User that the container runs as: 10001, "10001:10001", "root".')
     healthcheck: Annotated[
         HealthcheckConfig | None,
@@ -280,14 +241,14 @@ class AppConfig(BaseModel):
             Annotated[str, PlainValidator(values.label_key)],
             Annotated[str, PlainValidator(values.label_value)],
         ],
-        AfterValidator(_frozen),
-        WithJsonSchema({"type": "object", "additionalProperties": _STRING}),
-    ] = Field(default_factory=_nothing, description="Labels of the image.")
+        Frozen,
+        WithJsonSchema({"type": "object", "additionalProperties": STRING}),
+    ] = Field(default_factory=nothing, description="Labels of the image.")
     platforms: Annotated[
         tuple[Annotated[str, PlainValidator(values.platform)], ...],
-        _One,
-        _Once,
-        WithJsonSchema(_ONE_OR_MORE),
+        One,
+        Once,
+        WithJsonSchema(ONE_OR_MORE),
     ] = Field(
         (),
         description='What the image runs on: "linux/amd64", "linux/arm64". By default what this '
@@ -306,6 +267,11 @@ class AppConfig(BaseModel):
         "gzip",
         description="gzip works everywhere; zstd is smaller and quicker, but Docker before 23 "
         "can't load it.",
+    )
+    stack: Annotated[StackConfig | None, WithJsonSchema({"$ref": "#/$defs/StackConfig"})] = Field(
+        None,
+        description="What runs beside the app: `dockyard up` starts it, `dockyard compose` writes "
+        "it down.",
     )
 
 
@@ -443,8 +409,13 @@ def _where(name: str, lines: Mapping[KeyPath, int], path: KeyPath) -> str:
 # A problem: the path of its key, and a text that completes "`key` …".
 _Problem = tuple[KeyPath, str]
 
-_KEYS = tuple(sorted(name.replace("_", "-") for name in AppConfig.model_fields))
-_HEALTH_KEYS = tuple(sorted(name.replace("_", "-") for name in HealthcheckConfig.model_fields))
+
+def _keys_of(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(sorted(name.replace("_", "-") for name in model.model_fields))
+
+
+_KEYS = _keys_of(AppConfig)
+_TABLES: dict[str, type[BaseModel]] = {"healthcheck": HealthcheckConfig, "stack": StackConfig}
 _MEANT = {
     "apt-packages": "apt",
     "arch": "platforms",
@@ -489,7 +460,8 @@ def _problem(details: Any) -> _Problem:
     """Translate one of pydantic's errors."""
     path: KeyPath = tuple(part for part in details["loc"] if part != "[key]")
     kind, given = details["type"], details.get("input")
-    known = _HEALTH_KEYS if path[:1] == ("healthcheck",) else _KEYS
+    table = _TABLES.get(str(path[0])) if len(path) > 1 else None
+    known = _KEYS if table is None else _keys_of(table)
     if kind == "extra_forbidden":
         nearest = _nearest(str(path[-1]), known)
         if nearest is not None:
@@ -519,7 +491,8 @@ def _problem(details: Any) -> _Problem:
 
 
 def _choices(path: KeyPath) -> tuple[str, ...]:
-    annotation = AppConfig.model_fields[str(path[0]).replace("-", "_")].annotation
+    model = _TABLES[str(path[0])] if len(path) > 1 else AppConfig
+    annotation = model.model_fields[str(path[-1]).replace("-", "_")].annotation
     return tuple(getattr(annotation, "__args__", ()))
 
 
@@ -568,10 +541,15 @@ def _contradictions(config: AppConfig) -> list[_Problem]:
 
 def _problems_on_disk(config: AppConfig, folder: Path) -> list[_Problem]:
     problems: list[_Problem] = []
+    path: KeyPath
+    for name, secret in (config.stack.secrets if config.stack else {}).items():
+        if not _exists(folder / secret):
+            path = ("stack", "secrets", name)
+            problems.append((path, f"names {secret!r}, which is no file here"))
     single = {"requirements": len(config.requirements) == 1, "env-file": len(config.env_file) == 1}
     for key, names in (("requirements", config.requirements), ("env-file", config.env_file)):
         for index, name in enumerate(names):
-            path: KeyPath = (key,) if single[key] else (key, index)
+            path = (key,) if single[key] else (key, index)
             if key == "requirements" and not values.is_requirements_file(name):
                 continue
             file = folder / name

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from dockyard.app.config import AppConfig
 
-_NEVER = frozenset({".git", ".hg", ".svn"})
+_NEVER = frozenset({".git", ".hg", ".svn", ".dockyard"})
 _OWN_FILES = frozenset({"dockyard.toml", "pylock.toml", "uv.lock", ".dockerignore"})
 _FOLDERS = frozenset(
     {

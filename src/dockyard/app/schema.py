@@ -10,16 +10,20 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import WithJsonSchema
+from pydantic import BaseModel, WithJsonSchema
 
 from dockyard.app.config import AppConfig, HealthcheckConfig
+from dockyard.app.stack_config import StackConfig
 from dockyard.app.values import duration_text
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
 _ID = "dockyard.schema.json"
+_TABLES: dict[str, type[BaseModel]] = {
+    "HealthcheckConfig": HealthcheckConfig,
+    "StackConfig": StackConfig,
+}
 
 
 def json_schema() -> dict[str, Any]:
@@ -30,7 +34,7 @@ def json_schema() -> dict[str, Any]:
         "title": "dockyard.toml",
         "description": "How Dockyard makes an image of this project.",
         **_table(AppConfig),
-        "$defs": {"HealthcheckConfig": _table(HealthcheckConfig)},
+        "$defs": {name: _table(model) for name, model in _TABLES.items()},
     }
 
 
@@ -68,8 +72,9 @@ def reference_table() -> str:
     """Return the Markdown table of every setting, with its default and meaning."""
     schema = json_schema()
     rows = [*schema["properties"].items()]
-    health = schema["$defs"]["HealthcheckConfig"]["properties"]
-    rows += [(f"healthcheck.{key}", value) for key, value in health.items()]
+    for table, name in (("healthcheck", "HealthcheckConfig"), ("stack", "StackConfig")):
+        inner = schema["$defs"][name]["properties"]
+        rows += [(f"{table}.{key}", value) for key, value in inner.items()]
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, value in rows:
         default = f"`{_toml(value['default'])}`" if "default" in value else ""

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("dockyard.cli.init:init", "Write dockyard.toml with what was detected, and why."),
     "lock": ("dockyard.cli.lock:lock", "Write pylock.toml: the exact packages of the image."),
     "run": ("dockyard.cli.run:run", "Run an image, or build a project folder and run that."),
+    "compose": ("dockyard.cli.compose:compose", "Write compose.yaml: the app and its services."),
     "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers: origin, size, sharing."),
     "diff": ("dockyard.cli.diff:diff", "Say what changed between two images."),
     "schema": ("dockyard.cli.schema:schema", "Print the JSON Schema of dockyard.toml."),

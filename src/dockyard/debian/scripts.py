@@ -44,6 +44,10 @@ FINE: tuple[tuple[str, str], ...] = (
     ("libpam0g|libpam-modules", "restarts services, and keeps old passwords"),
     ("imagemagick-[67][.]q16|less|xz-utils", "only offers alternatives"),
     ("unzip|zip", "only tells mailcap"),
+    ("javascript-common", "only tells web servers where the scripts are"),
+    ("locales", "see NOTES"),
+    (r"postgresql-(client-)?(\d+|common)|ssl-cert", "see NOTES"),
+    ("prometheus", "see NOTES"),
     ("libpaper[12](t64)?", "A4 and letter are known without /etc/papersize"),
     (r"libpython3\.\d+-(minimal|stdlib)|python3\.\d+(-minimal)?", "compiles bytecode"),
     ("python3-(distutils|lib2to3)", "compiles bytecode"),
@@ -60,6 +64,10 @@ NOTES = {
     "libgdk-pixbuf-2.0-0": "GdkPixbuf reads PNG and JPEG; other loaders aren't registered",
     "libglib2.0-0": "GLib settings schemas and gio modules aren't compiled",
     "libglib2.0-0t64": "GLib settings schemas and gio modules aren't compiled",
+    "locales": "no locale is generated; C.UTF-8 needs none",
+    "postgresql-common": "no cluster and no user postgres are made; run initdb as the image's user",
+    "prometheus": "no user prometheus is made; /etc/prometheus is as the package ships it",
+    "ssl-cert": "no certificate is made",
     "shared-mime-info": "the shared MIME database isn't compiled",
 }
 COPIES = {"readline-common": (("usr/share/readline/inputrc", "etc/inputrc"),)}
