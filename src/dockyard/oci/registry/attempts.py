@@ -116,6 +116,8 @@ def _translated(error: BaseException, where: str) -> Again | None:
         ) from error
     if isinstance(error, httpx.TimeoutException):
         text = "no answer in time"
+    elif isinstance(error, httpx.LocalProtocolError):
+        text = "the request isn't valid HTTP"  # its own words quote headers
     return Again(
         RegistryError(
             f"the registry can't be reached: {text}",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 CLIENT_ID = "dockyard"
 _LIFETIME = 60.0  # "expires_in": if omitted, 60 seconds
 _MOST = 1 << 20
+_SENDABLE = re.compile(r"[!-~]+\Z")  # what a header may hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ class Authorizer:
         login: Callable[[], Login | None],
     ) -> None:
         """url: the registry's origin; login is asked when the registry wants to know who we are."""
-        self._url = url
+        self.url = url
         self._client = client
         self._patience = patience
         self._ask_login = login
@@ -70,6 +72,8 @@ class Authorizer:
         self._asked = False
         self._challenge: Challenge | None = None
         self._tokens: dict[frozenset[str], _Token] = {}
+        # What the registry asked for in addition, by what we thought would do.
+        self._wider: dict[frozenset[str], frozenset[str]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -92,34 +96,40 @@ class Authorizer:
             if self._challenge.scheme == "basic":
                 return _basic(login) if login is not None else None
             if login is not None and login.access_token:
+                if not _SENDABLE.match(login.access_token):
+                    raise Denied(
+                        "the login's token has characters that no token has",
+                        where=login.source or None,
+                        hint="Log in again with `dockyard login`.",
+                    )
                 return f"Bearer {login.access_token}"
+            scopes = self._wider.get(scopes, scopes)
             token = self._tokens.get(scopes)
             if token is None or not token.fresh:
                 token = self._tokens[scopes] = self._fetch(self._challenge, scopes, login)
             return f"Bearer {token.value}"
 
-    def meet(
-        self, headers: list[str], scopes: frozenset[str], used: str | None
-    ) -> frozenset[str] | None:
-        """Learn from a 401; the scopes to try again with, or None when that wouldn't help.
+    def meet(self, headers: list[str], scopes: frozenset[str], used: str | None) -> bool:
+        """Learn from a 401; whether to try again.
 
         headers: its WWW-Authenticate; used: the Authorization that it didn't accept.
         """
         challenge = choose_challenge(headers)
         if challenge is None:
-            return None
+            return False
         with self._lock:
             self._challenge = challenge
-            wanted = scopes | challenge.scopes
-            token = self._tokens.get(scopes)
-            if token is not None and used == f"Bearer {token.value}":
-                del self._tokens[scopes]
             login = self._who()
             if challenge.scheme == "basic":
-                return wanted if login is not None and used != _basic(login) else None
+                return login is not None and used != _basic(login)
             if login is not None and login.access_token:
-                return wanted if used is None else None
-        return wanted
+                return used is None
+            wanted = self._wider.get(scopes, scopes)
+            token = self._tokens.get(wanted)
+            if token is not None and used == f"Bearer {token.value}":
+                del self._tokens[wanted]
+            self._wider[scopes] = merge_scopes(wanted, challenge.scopes)
+        return True
 
     def _who(self) -> Login | None:
         if not self._asked:
@@ -134,7 +144,7 @@ class Authorizer:
             with attempt:
                 value = self._ask(challenge, scopes, login)
                 token = value.get("token") or value.get("access_token")
-                if not isinstance(token, str) or not token or not token.isascii():
+                if not isinstance(token, str) or not _SENDABLE.match(token):
                     raise RegistryError(
                         "the token service gave no token", where=shown_url(challenge.realm)
                     )
@@ -207,8 +217,8 @@ class Authorizer:
             scheme, host, _ = origin(realm)
         except ValueError:
             scheme = host = ""
-        plain_here = self._url.startswith("http://")
-        same_host = host == urlsplit(self._url).hostname
+        plain_here = self.url.startswith("http://")
+        same_host = host == urlsplit(self.url).hostname
         if scheme == "https" or (
             scheme == "http" and plain_here and (same_host or is_loopback(host))
         ):
@@ -216,9 +226,18 @@ class Authorizer:
         raise RegistryError(
             f"the registry wants its tokens fetched from {shown_url(realm)[:200]}, "
             "which would send the login in the clear",
-            where=self._url,
+            where=self.url,
             hint="Ask the registry's owner for a token service with HTTPS.",
         )
+
+
+def merge_scopes(ours: frozenset[str], theirs: frozenset[str]) -> frozenset[str]:
+    """Both, with the actions on one thing in one scope: "repository:a:pull,push"."""
+    actions: dict[str, set[str]] = {}
+    for scope in ours | theirs:
+        name, _, listed = scope.rpartition(":")
+        actions.setdefault(name, set()).update(listed.split(","))
+    return frozenset(f"{name}:{','.join(sorted(each))}" for name, each in actions.items())
 
 
 def _basic(login: Login) -> str:

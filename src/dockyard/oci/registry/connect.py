@@ -10,12 +10,13 @@ from dockyard.errors import RegistryError
 from dockyard.oci.reference import Reference
 from dockyard.oci.registry.attempts import Patience
 from dockyard.oci.registry.client import HttpRepository, Place
-from dockyard.oci.registry.connection import Connection
+from dockyard.oci.registry.connection import Connection, Host
 from dockyard.oci.registry.credentials import UserCredentials
 from dockyard.oci.registry.endpoints import Endpoint, endpoint_of, tls_context
 from dockyard.oci.registry.settings import read_settings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
@@ -58,8 +59,9 @@ class HttpRegistries:
         self.patience = patience or Patience.usual()
         self._timeout = timeout
         self._connections: dict[tuple[Endpoint, str], Connection] = {}
-        self._clients: dict[Endpoint | None, httpx.Client] = {}
-        self._opening = threading.Lock()
+        self._hosts: dict[Endpoint, Host] = {}
+        self._elsewhere: httpx.Client | None = None
+        self._opening = threading.RLock()
 
     def __enter__(self) -> HttpRegistries:
         return self
@@ -75,9 +77,12 @@ class HttpRegistries:
     def close(self) -> None:
         """Close all connections."""
         with self._opening:
-            for client in self._clients.values():
-                client.close()
-            self._clients.clear()
+            for host in self._hosts.values():
+                host.client.close()
+            if self._elsewhere is not None:
+                self._elsewhere.close()
+            self._hosts.clear()
+            self._elsewhere = None
             self._connections.clear()
 
     def repository(self, reference: Reference | str) -> HttpRepository:
@@ -118,27 +123,35 @@ class HttpRegistries:
         key = (endpoint, path)
         if key not in self._connections:
             self._connections[key] = Connection(
-                endpoint,
-                client=self._client(endpoint),
-                elsewhere=self._client(None),
+                self._host(endpoint),
+                elsewhere=self._elsewhere_client,
                 patience=self.patience,
                 login=lambda: self._credentials.login(endpoint.server, path),
             )
         return self._connections[key]
 
-    def _client(self, endpoint: Endpoint | None) -> httpx.Client:
-        if endpoint not in self._clients:
-            import httpx
+    def _host(self, endpoint: Endpoint) -> Host:
+        if endpoint not in self._hosts:
+            context = tls_context(endpoint, self._environment)
+            self._hosts[endpoint] = Host(endpoint, self._client(context))
+        return self._hosts[endpoint]
 
-            from dockyard import __version__
-            from dockyard.fetch.http import trusted
+    def _elsewhere_client(self) -> httpx.Client:
+        from dockyard.fetch.http import trusted
 
-            self._clients[endpoint] = httpx.Client(
-                verify=trusted(None)
-                if endpoint is None
-                else tls_context(endpoint, self._environment),
-                timeout=httpx.Timeout(self._timeout, connect=_CONNECT, pool=None),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
-                headers={"User-Agent": f"dockyard/{__version__}", "Accept-Encoding": "identity"},
-            )
-        return self._clients[endpoint]
+        with self._opening:
+            if self._elsewhere is None:
+                self._elsewhere = self._client(trusted(None))
+            return self._elsewhere
+
+    def _client(self, context: ssl.SSLContext) -> httpx.Client:
+        import httpx
+
+        from dockyard import __version__
+
+        return httpx.Client(
+            verify=context,
+            timeout=httpx.Timeout(self._timeout, connect=_CONNECT, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+            headers={"User-Agent": f"dockyard/{__version__}", "Accept-Encoding": "identity"},
+        )

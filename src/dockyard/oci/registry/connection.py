@@ -64,40 +64,60 @@ class Answer:
     data: bytes = b""
 
 
+class Host:
+    """One endpoint's HTTP client, and whether TLS answers there; may be used from any thread."""
+
+    def __init__(self, endpoint: Endpoint, client: httpx.Client) -> None:
+        self.endpoint = endpoint
+        self.client = client
+        self._url: str | None = None
+        self._asking = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """The origin, such as "https://registry.example"; asked once where it may be plain."""
+        with self._asking:
+            if self._url is None:
+                url = f"https://{self.endpoint.host}"
+                plain = self.endpoint.may_be_plain and not self._speaks_tls(url)
+                self._url = f"http://{self.endpoint.host}" if plain else url
+            return self._url
+
+    def _speaks_tls(self, url: str) -> bool:
+        import httpx
+
+        try:
+            self.client.get(f"{url}/v2/")
+        except httpx.TransportError as error:
+            # A connection that isn't made says nothing of TLS; the request itself will tell.
+            return is_certificate_error(error)
+        return True
+
+
 class Connection:
-    """One registry endpoint; may be used from any thread."""
+    """One repository's requests to an endpoint; may be used from any thread."""
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        host: Host,
         *,
-        client: httpx.Client,
-        elsewhere: httpx.Client,
+        elsewhere: Callable[[], httpx.Client],
         patience: Patience,
         login: Callable[[], Login | None],
     ) -> None:
-        """client trusts the registry's certificates, elsewhere the usual ones."""
-        self.endpoint = endpoint
+        """elsewhere: the client for other hosts, which a registry may send us to."""
+        self.endpoint = host.endpoint
         self.patience = patience
-        self._client = client
+        self._host = host
         self._elsewhere = elsewhere
         self._login = login
         self._authorizer: Authorizer | None = None
         self._opening = threading.Lock()
 
-    def close(self) -> None:
-        """Close idle connections."""
-        self._client.close()
-
     @property
     def source(self) -> str:
         """Where the login in use was found; "" without one."""
         return self._authorizer.source if self._authorizer is not None else ""
-
-    @property
-    def url(self) -> str:
-        """The registry's origin, such as "https://registry.example"."""
-        return self._open()._url
 
     def ask(
         self,
@@ -130,24 +150,22 @@ class Connection:
     def exchange(self, request: Request) -> Iterator[httpx.Response]:
         """Send a request once; yield the response, its body unread and its status unjudged."""
         authorizer = self._open()
-        url = urljoin(authorizer._url + "/", request.url)
-        scopes = request.scopes
+        url = urljoin(authorizer.url + "/", request.url)
         for last in (False, True):
-            home = origin(url) == origin(authorizer._url)
-            header = authorizer.header(scopes) if home else None
+            home = origin(url) == origin(authorizer.url)
+            header = authorizer.header(request.scopes) if home else None
             with self._followed(request, url, header) as response:
-                again = None
+                again = False
                 if response.status_code == 401 and not last and self.is_home(str(response.url)):
                     asked = response.headers.get_list("www-authenticate")
-                    again = authorizer.meet(asked, scopes, header)
-                if again is None:
+                    again = authorizer.meet(asked, request.scopes, header)
+                if not again:
                     yield response
                     return
                 if request.body is not None:
                     error = self.refusal(response, request)
                     assert isinstance(error, RegistryError)
                     raise Again(error, 0.0)
-                scopes = again
 
     def refusal(self, response: httpx.Response, request: Request) -> RegistryError | Again:
         """What to raise for a response that isn't what was hoped for."""
@@ -162,11 +180,11 @@ class Connection:
         """The request's URL, fit to be shown."""
         if self._authorizer is None:
             return shown_url(urljoin(f"https://{self.endpoint.host}/", url))
-        return shown_url(urljoin(self._authorizer._url + "/", url))
+        return shown_url(urljoin(self._authorizer.url + "/", url))
 
     def is_home(self, url: str) -> bool:
         """Whether the URL is on the registry's own origin, where its credentials may go."""
-        return origin(url) == origin(self._open()._url)
+        return origin(url) == origin(self._open().url)
 
     def location(self, answer: Answer) -> str:
         """The absolute URL that an upload goes on at; raises RegistryError without a usable one."""
@@ -180,16 +198,15 @@ class Connection:
 
     def _safe(self, before: str, target: str) -> str:
         """Where a Location leads, absolute; raises RegistryError when it isn't safe to follow."""
-        url = urljoin(before, target)
+        from_scheme, from_host, _ = origin(before)
         try:
-            scheme, host, _ = origin(url)
-            from_scheme, from_host, _ = origin(before)
+            url = urljoin(before, target)
+            scheme, host, port = origin(url)
         except ValueError:
-            scheme = host = from_scheme = from_host = ""
-        if scheme == "http" and from_scheme == "https" and host == from_host:
-            parts = urlsplit(url)
-            if parts.port in (None, 80):
-                return urlunsplit(parts._replace(scheme="https", netloc=urlsplit(before).netloc))
+            url, scheme, host, port = "elsewhere", "", "", 0
+        if (scheme, from_scheme) == ("http", "https") and host == from_host and port == 80:
+            own = urlsplit(before).netloc
+            return urlunsplit(urlsplit(url)._replace(scheme="https", netloc=own))
         plain_ok = from_scheme == "http" or self.endpoint.insecure or is_loopback(host)
         if scheme == "https" or (scheme == "http" and plain_ok):
             return url
@@ -200,7 +217,7 @@ class Connection:
 
     @contextmanager
     def _followed(self, request: Request, url: str, header: str | None) -> Iterator[httpx.Response]:
-        method, home = request.method, self._open()._url
+        method, home = request.method, self._open().url
         for _ in range(_REDIRECTS + 1):
             at_home = origin(url) == origin(home)
             response = self._send(replace(request, method=method, url=url), header, at_home=at_home)
@@ -222,7 +239,7 @@ class Connection:
         )
 
     def _send(self, request: Request, header: str | None, *, at_home: bool) -> httpx.Response:
-        client = self._client if at_home else self._elsewhere
+        client = self._host.client if at_home else self._elsewhere()
         headers = dict(request.headers)
         if header is not None and at_home:
             headers["Authorization"] = header
@@ -234,26 +251,15 @@ class Connection:
         return client.send(built, stream=True, follow_redirects=False)
 
     def _open(self) -> Authorizer:
-        """Find out, once, how the registry is spoken to."""
         with self._opening:
             if self._authorizer is None:
-                url = f"https://{self.endpoint.host}"
-                if self.endpoint.may_be_plain and not self._speaks_tls(url):
-                    url = f"http://{self.endpoint.host}"
                 self._authorizer = Authorizer(
-                    url=url, client=self._client, patience=self.patience, login=self._login
+                    url=self._host.url,
+                    client=self._host.client,
+                    patience=self.patience,
+                    login=self._login,
                 )
             return self._authorizer
-
-    def _speaks_tls(self, url: str) -> bool:
-        import httpx
-
-        try:
-            self._client.get(f"{url}/v2/")
-        except httpx.TransportError as error:
-            # A connection that isn't made says nothing of TLS; the request itself will tell.
-            return is_certificate_error(error)
-        return True
 
 
 def _finish(response: httpx.Response) -> None:

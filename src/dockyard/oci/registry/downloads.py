@@ -109,7 +109,7 @@ def _download(
                 raise connection.refusal(response, request)
             start = _starts_at(response, offset)
             _check_length(response, descriptor, start)
-            for chunk in response.iter_raw(1 << 18):
+            for chunk in response.iter_raw():
                 connection.patience.check()
                 skip = min(len(chunk), offset - start)
                 start += len(chunk)
