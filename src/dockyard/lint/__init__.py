@@ -1,0 +1,1 @@
+"""What is wrong with a Dockerfile and the project around it, what it costs, and what to do."""
