@@ -41,6 +41,7 @@ from dockyard.app.fields import (
     Variables,
     nothing,
 )
+from dockyard.app.lint_config import LintConfig
 from dockyard.app.positions import KeyPath, key_lines, line_of
 from dockyard.app.stack_config import StackConfig
 from dockyard.errors import ConfigError
@@ -268,6 +269,9 @@ class AppConfig(BaseModel):
         description="gzip works everywhere; zstd is smaller and quicker, but Docker before 23 "
         "can't load it.",
     )
+    lint: Annotated[LintConfig | None, WithJsonSchema({"$ref": "#/$defs/LintConfig"})] = Field(
+        None, description="What `dockyard lint` looks for."
+    )
     stack: Annotated[StackConfig | None, WithJsonSchema({"$ref": "#/$defs/StackConfig"})] = Field(
         None,
         description="What runs beside the app: `dockyard up` starts it, `dockyard compose` writes "
@@ -415,7 +419,11 @@ def _keys_of(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 _KEYS = _keys_of(AppConfig)
-_TABLES: dict[str, type[BaseModel]] = {"healthcheck": HealthcheckConfig, "stack": StackConfig}
+_TABLES: dict[str, type[BaseModel]] = {
+    "healthcheck": HealthcheckConfig,
+    "lint": LintConfig,
+    "stack": StackConfig,
+}
 _MEANT = {
     "apt-packages": "apt",
     "arch": "platforms",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel, WithJsonSchema
 
 from dockyard.app.config import AppConfig, HealthcheckConfig
+from dockyard.app.lint_config import LintConfig
 from dockyard.app.stack_config import StackConfig
 from dockyard.app.values import duration_text
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _ID = "dockyard.schema.json"
 _TABLES: dict[str, type[BaseModel]] = {
     "HealthcheckConfig": HealthcheckConfig,
+    "LintConfig": LintConfig,
     "StackConfig": StackConfig,
 }
 
@@ -72,7 +74,8 @@ def reference_table() -> str:
     """Return the Markdown table of every setting, with its default and meaning."""
     schema = json_schema()
     rows = [*schema["properties"].items()]
-    for table, name in (("healthcheck", "HealthcheckConfig"), ("stack", "StackConfig")):
+    tables = {"healthcheck": "HealthcheckConfig", "lint": "LintConfig", "stack": "StackConfig"}
+    for table, name in tables.items():
         inner = schema["$defs"][name]["properties"]
         rows += [(f"{table}.{key}", value) for key, value in inner.items()]
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]

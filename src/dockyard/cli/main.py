@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compose": ("dockyard.cli.compose:compose", "Write compose.yaml: the app and its services."),
     "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers: origin, size, sharing."),
     "diff": ("dockyard.cli.diff:diff", "Say what changed between two images."),
+    "lint": ("dockyard.cli.lint:lint", "Say what is wrong with a Dockerfile and its project."),
     "schema": ("dockyard.cli.schema:schema", "Print the JSON Schema of dockyard.toml."),
     "version": ("dockyard.cli.version:version", "Show the versions of Dockyard and of the engine."),
 }

@@ -142,7 +142,7 @@ class _Silenced:
     def comments(self, file: str) -> dict[int, str | None]:
         if file not in self.lines:
             text = self.subject.read(file) or ""
-            self.texts[file] = text.split("\n") if "dockyard:" in text else []
+            self.texts[file] = text.split("\n") if "dockyard:" in text.lower() else []
             self.lines[file] = {
                 number: match[1]
                 for number, line in enumerate(self.texts[file], 1)

@@ -27,7 +27,7 @@ _GPU = (
 @rule(
     "DY501",
     "small-shared-memory",
-    "Shared memory (/dev/shm) is too small for what goes through it",  # noqa: S108
+    "Shared memory (/dev/shm) is too small for what goes through it",
     severity="error",
     cost="`Bus error` or `unable to write to file </torch_…>` in the first epochs.",
     why="""An engine gives a container 64 MB of /dev/shm. DataLoader's workers pass batches and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from typing import TYPE_CHECKING
@@ -134,7 +135,7 @@ def debug_in_production(subject: Subject) -> Iterator[Hit]:
                 yield hit(
                     module.path,
                     Place(call.node.lineno, call.node.col_offset + 1),
-                    f"{call.name}({keyword}=True)",
+                    f"{ast.unparse(call.node.func)}({keyword}=True)",
                     fix=f"Take {keyword} from the environment, off by default.",
                 )
     for file_, service in subject.built_services():
