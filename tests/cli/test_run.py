@@ -114,7 +114,7 @@ def test_detached_death_is_an_error_with_the_last_lines(engine, capfd, remove):
     out, err = capfd.readouterr()
     assert out == ""
     assert "Its last lines:\n    no model here" in err
-    assert ("docker rm -f dead" in err) is not remove
+    assert ("dockyard rm -f dead" in err) is not remove
     assert (engine.container("dead") is None) is remove
 
 

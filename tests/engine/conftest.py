@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from own_engines import own_podman
 from small_image import busybox, in_chunks, make_archive, make_layer
 
 from dockyard.engine.api import ContainerSpec, Port
@@ -186,7 +187,13 @@ def docker_ground(docker_engine: Engine, session_label: str) -> Ground:
     return _ground(docker_engine, session_label, busybox())
 
 
-@pytest.fixture(params=["memory", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.fixture(scope="session")
+def podman_ground(session_label: str) -> Iterator[Ground]:
+    with own_podman() as server:
+        yield _ground(server.engine(), session_label, busybox())
+
+
+@pytest.fixture(params=["memory", pytest.param("docker", marks=pytest.mark.docker), "podman"])
 def ground(request: pytest.FixtureRequest) -> Ground:
     """The same images on each engine."""
     found: Ground = request.getfixturevalue(f"{request.param}_ground")

@@ -188,6 +188,7 @@ def _image_config(inputs: Inputs, cuda: Mapping[str, str]) -> ImageConfig:
         **cuda,
         **detected.variables(),
     }
+    writable = [decision.value for decision in detected.writable if "," not in decision.value]
     labels = {
         **below.labels,
         "org.opencontainers.image.title": detected.name.value,
@@ -199,6 +200,8 @@ def _image_config(inputs: Inputs, cuda: Mapping[str, str]) -> ImageConfig:
             else {}
         ),
         **({"io.dockyard.cuda": inputs.lock.cuda} if inputs.lock.cuda else {}),
+        # Whoever runs it with a read-only root mounts something there.
+        **({"io.dockyard.writable": ",".join(writable)} if writable else {}),
         **inputs.config.labels,
     }
     return ImageConfig(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import shlex
 import socket
 import sys
 from pathlib import Path
@@ -19,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dockyard.cli.output import format_seconds, with_reporter
+from dockyard.cli.run_options import container_options, finish_spec, read_options
 from dockyard.errors import DockyardError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dockyard.engine.api import Engine, LocalImage, LogChunk
     from dockyard.engine.ready import Readiness, Running
     from dockyard.engine.spec import ContainerSpec, Port
@@ -52,62 +50,10 @@ class _WithCommand(click.Command):
 @click.argument("target", metavar="[IMAGE or FOLDER] [-- COMMAND...]", default=".")
 @click.option("-d", "--detach", is_flag=True, help="Return when it is ready; leave it running.")
 @click.option(
-    "-p",
-    "--publish",
-    multiple=True,
-    metavar="[ADDRESS:][PORT:]PORT",
-    help="Publish a port. Default: the image's ports, on 127.0.0.1.",
-)
-@click.option("--no-publish", is_flag=True, help="Publish no port.")
-@click.option(
-    "-v",
-    "--volume",
-    multiple=True,
-    metavar="SOURCE:PATH[:ro]",
-    help="Mount a folder or a named volume.",
-)
-@click.option(
-    "-e",
-    "--env",
-    multiple=True,
-    metavar="NAME[=VALUE]",
-    help="Set a variable, or pass it on from here.",
-)
-@click.option(
-    "--env-file",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Read variables from a file, as Docker does.",
-)
-@click.option("--gpus", metavar="GPUS", help="all, a number, or device=0,1.")
-@click.option("--name", help="Name of the container.")
-@click.option(
     "--rm/--no-rm",
     "remove",
     default=None,
     help="Remove it when it ends. Default: in the foreground.",
-)
-@click.option("-u", "--user", help="User in the container, if not the image's own.")
-@click.option("-w", "--workdir", help="Working folder in the container.")
-@click.option("--entrypoint", metavar="COMMAND", help="Replace the image's entrypoint.")
-@click.option("-l", "--label", multiple=True, metavar="NAME=VALUE", help="Label the container.")
-@click.option("--network", help="Network to join.")
-@click.option("-m", "--memory", metavar="SIZE", help="Limit of its memory, such as 4g.")
-@click.option("--cpus", metavar="NUMBER", help="Limit of its CPUs, such as 1.5.")
-@click.option(
-    "--shm-size",
-    metavar="SIZE",
-    default="1g",
-    show_default=True,
-    help="Size of /dev/shm, which data loaders use.",
-)
-@click.option("--read-only", is_flag=True, help="Make the root file system read-only.")
-@click.option("--tmpfs", multiple=True, metavar="PATH[:OPTIONS]", help="Mount a temporary folder.")
-@click.option(
-    "--init/--no-init",
-    default=True,
-    show_default=True,
-    help="Run an init that reaps processes and passes signals on.",
 )
 @click.option(
     "--timeout",
@@ -116,6 +62,7 @@ class _WithCommand(click.Command):
     help=f"Give up when it isn't ready. Default: {_PATIENCE:g} with -d, else never.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With -d: print one JSON object.")
+@container_options
 @with_reporter
 @click.pass_context
 def run(
@@ -143,13 +90,15 @@ def run(
         raise UsageError("--json needs -d", hint="In the foreground stdout is the container's.")
     remove = (not detach) if remove is None else remove
     # Read before building, so that a typing error doesn't cost a build.
-    wishes = _read_options(remove=remove and detach, command=ctx.meta.get(_COMMAND), **options)
+    wishes = read_options(remove=remove and detach, command=ctx.meta.get(_COMMAND), **options)
     engine = find_engine()
     reference, image = _find_image(target, engine, reporter)
     wishes["name"] = wishes["name"] or _invent_name(reference)
     if not (wishes["ports"] or options["no_publish"] or options["network"] == "host"):
         wishes["ports"] = _default_ports(image, engine, reporter)
-    spec = ContainerSpec(image=reference, **wishes)
+    spec = finish_spec(
+        ContainerSpec(image=reference, **wishes), image, engine.info, compat=options["compat"]
+    )
     if detach:
         return _run_detached(
             engine, spec, _PATIENCE if timeout is None else timeout, as_json, reporter
@@ -183,44 +132,6 @@ def _find_image(target: str, engine: Engine, reporter: Reporter) -> tuple[str, L
             f"docker pull {target}",
         )
     return target, image
-
-
-def _read_options(
-    *,
-    publish: Sequence[str],
-    volume: Sequence[str],
-    env: Sequence[str],
-    env_file: Sequence[Path],
-    gpus: str | None,
-    entrypoint: str | None,
-    label: Sequence[str],
-    memory: str | None,
-    cpus: str | None,
-    shm_size: str,
-    tmpfs: Sequence[str],
-    command: tuple[str, ...] | None,
-    no_publish: bool,
-    **same: Any,
-) -> dict[str, Any]:
-    """The options as the fields of a ContainerSpec."""
-    from dockyard.engine import spec
-
-    if no_publish and publish:
-        raise UsageError("--no-publish and -p exclude each other")
-    return {
-        "command": command or None,
-        "entrypoint": None if entrypoint is None else tuple(shlex.split(entrypoint)),
-        "environment": spec.parse_environment(env, env_file),
-        "ports": tuple(spec.parse_port(text) for text in publish),
-        "volumes": tuple(spec.parse_volume(text) for text in volume),
-        "tmpfs": dict(text.partition(":")[::2] for text in tmpfs),
-        "gpus": None if gpus is None else spec.parse_gpus(gpus),
-        "labels": dict(text.partition("=")[::2] for text in label),
-        "memory": None if memory is None else spec.parse_size(memory),
-        "cpus": None if cpus is None else spec.parse_cpus(cpus),
-        "shm_size": spec.parse_size(shm_size),
-        **same,
-    }
 
 
 def _invent_name(reference: str) -> str:
@@ -274,7 +185,8 @@ def _run_detached(
         if spec.remove:
             engine.remove(running.id, force=True)
         else:
-            kept = f"The container is kept: docker logs {running.name}; docker rm -f {running.name}"
+            name = running.name
+            kept = f"The container is kept: dockyard logs {name}; dockyard rm -f {name}"
             error.hint = f"{error.hint}\n{kept}" if error.hint else kept
         raise
     except BaseException:

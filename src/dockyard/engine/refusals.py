@@ -175,9 +175,15 @@ _MEANINGS = (
         hint="Paths in a container are absolute, or below its root.",
     ),
     _Meaning(
+        pattern=r"error setting rlimits? .*operation not permitted",
+        what="the engine may not raise a process's limits as far as it is set to",
+        hint="Lower default_ulimits in the engine's containers.conf (nofile and nproc), or let it "
+        "have the capability SYS_RESOURCE.",
+    ),
+    _Meaning(
         pattern=r"container rootfs is marked read-only",
         what="the container's root is read-only",
-        hint="Copy to a mounted folder of it, or run it with --compat or --read-write.",
+        hint="Copy to a mounted folder of it, or run it with --no-read-only.",
     ),
 )
 
@@ -212,23 +218,29 @@ def explain_exit(
     oom_killed: bool = False,
     architecture: str,
     foreign: bool = False,
+    command: str = "",
 ) -> tuple[str, str]:
     """Why a container ended before it was ready: a sentence's second half, and the hint or "".
 
-    architecture: the engine's; foreign: whether the image is for another.
+    architecture: the engine's; foreign: whether the image is for another; command: its program.
     """
     text = "\n".join(log_tail)
     if oom_killed:
         return "was killed for using more memory than its limit", "Give --memory more, or none."
+    # Podman's init says no more of a command that it can't run, and exits with 1.
+    catatonit = re.search(r"catatonit:\d+\): failed to exec pid1: (?P<why>.*)", text)
     # Without a shell to fall back on, exec of a foreign program fails with "No such file" (127).
-    if (foreign and exit_code in (126, 127)) or re.search(r"exec format error", text, re.I):
+    unknown = exit_code in (126, 127) or catatonit is not None
+    if (foreign and unknown) or re.search(r"exec format error", text, re.I):
         return (
             f"couldn't start: its programs aren't for this processor ({architecture})",
             f"Build it for this one: dockyard build --platform linux/{architecture}",
         )
-    if exit_code == 127 and (found := re.search(r"exec (\S+) failed: No such file", text)):
+    found = re.search(r"exec (\S+) failed: No such file", text)
+    missing = catatonit is not None and catatonit["why"].startswith("No such file")
+    if (exit_code == 127 and found) or missing:
         return (
-            f"couldn't start: the image has no command {found[1]}",
+            f"couldn't start: the image has no command {found[1] if found else command}".rstrip(),
             "Check the start command; paths are those in the image.",
         )
     if exit_code == 126 and (found := re.search(r"exec (\S+) failed: Permission denied", text)):
@@ -259,7 +271,8 @@ _FAILURES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"(?:Read-only file system|Permission denied): '(?P<path>/[^']*)'",
-        "It can't write {path}: let it write below /tmp, or mount a folder there (-v).",
+        "It can't write {path}: let it write below /tmp, or mount a folder there (-v); --compat "
+        "runs it as Docker would.",
     ),
     (
         r"KeyError: '(?P<name>[A-Z][A-Z0-9_]+)'",

@@ -87,8 +87,9 @@ class ContainerState:
 
     command: all that was started, entrypoint first; exit_code: None until it has ended; ports:
     published ones, with the real host port; health_output: what the last failed health check said;
-    error: why it couldn't start; networks: name to its address there ("" while it doesn't run);
-    restarts: how often the engine started it again.
+    health_patience: seconds from its start in which the check may fail; error: why it couldn't
+    start; networks: name to its address there ("" while it doesn't run); restarts: how often the
+    engine started it again.
     """
 
     id: str
@@ -100,6 +101,7 @@ class ContainerState:
     exit_code: int | None = None
     health: Health = "none"
     health_output: str = ""
+    health_patience: float = 0
     oom_killed: bool = False
     error: str = ""
     ports: tuple[Port, ...] = ()
@@ -118,6 +120,15 @@ class ContainerState:
     def ended(self) -> bool:
         """Whether its process has run and is over."""
         return self.status in ("exited", "dead", "removing")
+
+
+def health_patience(check: Mapping[str, Any]) -> float:
+    """Seconds in which a health check (Docker's JSON, times in nanoseconds) may fail.
+
+    Its start period and all its retries, and one interval more so that an engine speaks first.
+    """
+    rounds = (check.get("Retries") or 3) + 1
+    return float((check.get("StartPeriod") or 0) + (check.get("Interval") or 30e9) * rounds) / 1e9
 
 
 @dataclass(frozen=True, slots=True)

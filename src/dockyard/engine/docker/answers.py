@@ -20,6 +20,7 @@ from dockyard.engine.state import (
     PathInfo,
     ProcessLine,
     Usage,
+    health_patience,
 )
 
 if TYPE_CHECKING:
@@ -67,10 +68,11 @@ def read_container(value: Mapping[str, Any]) -> ContainerState:
         image=str(config.get("Image") or ""),
         image_id=str(value.get("Image") or ""),
         status=status,
-        command=(str(value["Path"]), *(value.get("Args") or ())) if value.get("Path") else (),
+        command=_command(value),
         exit_code=int(state["ExitCode"]) if status in ("exited", "dead") else None,
         health=health.get("Status") or "none",
         health_output=str(log[-1].get("Output") or "").strip(),
+        health_patience=health_patience(config.get("Healthcheck") or {}),
         oom_killed=bool(state.get("OOMKilled")),
         error=str(state.get("Error") or ""),
         ports=_published(settings.get("Ports") or {}),
@@ -117,6 +119,13 @@ def read_usage(value: Mapping[str, Any]) -> Usage:
         block_written=moved("write"),
         processes=(value.get("pids_stats") or {}).get("current"),
     )
+
+
+def _command(value: Mapping[str, Any]) -> tuple[str, ...]:
+    command = (str(value.get("Path") or ""), *(value.get("Args") or ()))
+    if command[0].endswith("podman-init") and "--" in command:
+        command = command[command.index("--") + 1 :]
+    return command if command[0] else ()
 
 
 def _limit(limit: int | None) -> int | None:

@@ -17,7 +17,7 @@ from dockyard.engine.memory.resources import has_label
 from dockyard.engine.memory.store import Container, Files, Store
 from dockyard.engine.secrets import read_secret
 from dockyard.engine.spec import GRACE, MANAGED, Port, Volume
-from dockyard.engine.state import ContainerState, LogChunk, NamedVolume
+from dockyard.engine.state import ContainerState, LogChunk, NamedVolume, health_patience
 from dockyard.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ class MemoryContainers(Store):
                 command=command_of(found.spec, found.image),
                 exit_code=found.exit_code,
                 health=found.health,
+                health_patience=health_patience(self._check_of(found)),
                 oom_killed=found.oom_killed,
                 ports=found.ports if running else (),
                 labels={**found.image.labels, MANAGED: "true", **found.spec.labels},
@@ -199,13 +200,10 @@ class MemoryContainers(Store):
             process = Process(self, found, self._changed, emit=lambda chunk: None)
         program = self._programs.get(test[0].split()[0])
         well = program is not None and program(process) == 0
-        # The engine's own rounds of the check: it fails for good after all its retries.
-        rounds = (check.get("Interval") or 30e9) * (check.get("Retries") or 3)
-        patience = ((check.get("StartPeriod") or 0) + rounds) / 1e9
         with self._changed:
             if well:
                 found.health = "healthy"
-            elif time.monotonic() - found.started > patience:
+            elif time.monotonic() - found.started > health_patience(check):
                 found.health = "unhealthy"
         return well
 
