@@ -139,7 +139,8 @@ def own_dockerd(*options: str, folder: Path | None = None) -> Iterator[Server]:
         pytest.skip("no dockerd here (Debian's package docker.io)")
     with _folder() if folder is None else contextlib.nullcontext(folder) as place:
         name = f"dockyard-test-{secrets.token_hex(4)}"
-        command = ["dockerd", "--host", f"unix://{place / 'engine.sock'}"]
+        # A network of its own: without a bridge it would take docker0 from the machine's engine.
+        command = ["unshare", "--net", "dockerd", "--host", f"unix://{place / 'engine.sock'}"]
         command += ["--data-root", str(place / "data"), "--exec-root", str(place / "exec")]
         command += ["--pidfile", str(place / "pid"), "--iptables=false", "--bridge=none"]
         command += ["--containerd-namespace", name, "--containerd-plugins-namespace", f"{name}-p"]
