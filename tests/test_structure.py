@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "lint": {"app", "dockerfile"},
     "build": {"app", "files", "fetch", "cache", "pieces", "oci", "wheels", "debian"},
     "engine": {"oci", "app"},
-    "stack": {"app", "oci"},
+    "stack": {"app", "oci", "dockerfile"},
     "cli": EVERYTHING,
 }
 

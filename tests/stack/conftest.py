@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from dockyard.build.api import build_project
+from dockyard.build.request import BuildRequest, Target
+from dockyard.errors import FetchError
+
+if TYPE_CHECKING:
+    from dockyard.engine.docker import DockerEngine
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,3 +28,34 @@ def compose_program() -> str:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def postgres_image(docker_engine: DockerEngine) -> str:
+    """PostgreSQL, put together from Debian's packages by Dockyard itself."""
+    return debian_image("postgres", docker_engine)
+
+
+@pytest.fixture(scope="session")
+def prometheus_image(docker_engine: DockerEngine) -> str:
+    """Prometheus, put together from Debian's packages by Dockyard itself."""
+    return debian_image("prometheus", docker_engine)
+
+
+def debian_image(name: str, engine: DockerEngine) -> str:
+    """Build tests/images/NAME unless the engine has it; skip where Debian can't be reached."""
+    folder = ROOT / "tests" / "images" / name
+    try:
+        built = build_project(
+            BuildRequest(folder=folder), targets=[Target(kind="docker")], engine=engine
+        )
+    except FetchError as error:
+        pytest.skip(f"Debian's packages can't be had: {error.what}")
+    return built.references[0]
+
+
+@pytest.fixture
+def compose_env(compose_program: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let Dockyard use that Compose."""
+    monkeypatch.setenv("DOCKYARD_COMPOSE", compose_program)
+    return compose_program

@@ -52,12 +52,12 @@ def write_stack(stack: Stack, project: Path, into: Path, *, force: bool = False)
             hint="To replace it: `dockyard compose --force`. `dockyard up` uses it as it is.",
         )
     if into.name == OWN_FOLDER or stack.generated_secrets:
-        _own_folder(project)
+        own_folder(project)
     written = []
     for path, text in stack.files.items():
-        _replace(into / path, text)
+        replace_file(into / path, text)
         written.append(into / path)
-    _replace(target, compose_text(stack))
+    replace_file(target, compose_text(stack))
     made = make_secrets(stack, project)
     return Written(compose=target, files=tuple(written), secrets=made)
 
@@ -76,7 +76,7 @@ def make_secrets(stack: Stack, project: Path) -> tuple[str, ...]:
     made = []
     if not stack.generated_secrets:
         return ()
-    folder = _own_folder(project) / SECRETS.rpartition("/")[2]
+    folder = own_folder(project) / SECRETS.rpartition("/")[2]
     with _told(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
@@ -84,22 +84,23 @@ def make_secrets(stack: Stack, project: Path) -> tuple[str, ...]:
         path = folder / name
         if path.exists():
             continue
-        _replace(path, secrets.token_urlsafe(_LENGTH)[:_LENGTH], mode=0o444)
+        replace_file(path, secrets.token_urlsafe(_LENGTH)[:_LENGTH], mode=0o444)
         made.append(name)
     return tuple(made)
 
 
-def _own_folder(project: Path) -> Path:
+def own_folder(project: Path) -> Path:
+    """The project's folder for what is made anew; Git ignores it."""
     folder = project / OWN_FOLDER
     with _told(folder):
         folder.mkdir(exist_ok=True)
     ignore = folder / ".gitignore"
     if not ignore.exists():
-        _replace(ignore, "*\n")
+        replace_file(ignore, "*\n")
     return folder
 
 
-def _replace(path: Path, text: str, *, mode: int = 0o644) -> None:
+def replace_file(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Write a file whole; containers of any user may read it."""
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def plan_stack(config: StackConfig, app: App, *, files_at: str = ".") -> Stack:
         volumes.append("db-data")
     if config.monitoring is not None:
         grafana = config.monitoring == "grafana"
-        services.append(_prometheus(config, app, files_at))
+        services.append(_prometheus(config, files_at))
         volumes.append("prometheus-data")
         if grafana:
             services.append(_grafana(config, files_at))
@@ -190,7 +190,7 @@ def _database(image: str, restart: str) -> Service:
                 *("pg_isready", "--quiet", "--host=127.0.0.1"),
                 *(f"--username={_DATABASE}", f"--dbname={_DATABASE}"),
             ),
-            interval="5s",
+            interval="3s",
         ),
         memory="1g",
         # Parallel queries share memory in /dev/shm.
@@ -208,7 +208,7 @@ def data_folder(image: str) -> str:
     return folder if int(major[0] if major else POSTGRES) >= 18 else f"{folder}/data"
 
 
-def _prometheus(config: StackConfig, app: App, files_at: str) -> Service:
+def _prometheus(config: StackConfig, files_at: str) -> Service:
     return Service(
         name="prometheus",
         about="Collects the app's metrics and watches the alert rules.",
@@ -223,8 +223,10 @@ def _prometheus(config: StackConfig, app: App, files_at: str) -> Service:
             f"{files_at}/{_MONITORING}/prometheus:/etc/prometheus:ro",
             "prometheus-data:/prometheus",
         ),
-        waits_for={"web": app.has_check},
-        check=Check(command=("promtool", "check", "ready", "--url=http://127.0.0.1:9090")),
+        waits_for={"web": False},
+        check=Check(
+            command=("promtool", "check", "ready", "--url=http://127.0.0.1:9090"), interval="5s"
+        ),
         memory="512m",
         restart=config.restart,
     )

@@ -1,0 +1,1 @@
+"""Nothing: a project of Dockyard has at least one file."""
