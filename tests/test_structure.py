@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "app": {"files", "dockerfile"},
     "lint": {"app", "dockerfile"},
     "build": {"app", "files", "fetch", "cache", "pieces", "oci", "wheels", "debian"},
+    "layers": {"oci", "app"},
     "engine": {"oci", "app"},
     "stack": {"app", "oci", "dockerfile"},
     "cli": EVERYTHING,

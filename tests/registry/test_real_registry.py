@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from small_images import small_image, small_layer
 
 from dockyard.cache import Cache
+from dockyard.cli.main import run_command_line
 from dockyard.errors import RegistryError
 from dockyard.oci.platform import Platform
 from dockyard.oci.reference import Reference
@@ -152,3 +154,13 @@ def test_all_tags_are_listed(server: Server, registries):
 def test_a_missing_repository_has_no_tags(server: Server, registries):
     with pytest.raises(Absent, match="repository name not known"):
         list(registries.repository(f"{server.host}/nobody/here").tags())
+
+
+def test_what_fills_an_image_is_told_without_pulling_it(server: Server, registries, capsys):
+    image = small_image(small_layer("app/model.pt", 5000), env="layers")
+    reference = f"{server.host}/team/layers:v1"
+    push_images([image], registries.repository(reference), tags=["v1"])
+    assert run_command_line(["layers", f"registry:{reference}", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["size"], report["files"]) == (5000, 1)
+    assert report["kinds"] == [{"name": "models", "size": 5000, "files": 1}]

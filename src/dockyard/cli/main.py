@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stack": ("dockyard.cli.stack:stack", "Look at what `up` started: ps, logs, restart."),
     "compose": ("dockyard.cli.compose:compose", "Write compose.yaml: the app and its services."),
     "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers: origin, size, sharing."),
+    "layers": ("dockyard.cli.layers:layers", "Say what fills an image, and what could go."),
     "diff": ("dockyard.cli.diff:diff", "Say what changed between two images."),
     "lint": ("dockyard.cli.lint:lint", "Say what is wrong with a Dockerfile and its project."),
     "schema": ("dockyard.cli.schema:schema", "Print the JSON Schema of dockyard.toml."),

@@ -1,7 +1,7 @@
 """Images that a command names: in the engine, in an OCI layout's folder, in an archive's file.
 
-Rules: "oci:DIR" and "archive:FILE" say which; a path that exists is taken for what it is; anything
-else is an image of the engine.
+Rules: "oci:DIR", "archive:FILE" and "registry:REFERENCE" say which; a path that exists
+is taken for what it is; anything else is an image of the engine.
 """
 
 from __future__ import annotations
@@ -114,7 +114,18 @@ def _engine_facts(reference: str) -> ImageFacts:
 
 @contextmanager
 def readable_image(text: str, reporter: Reporter) -> Iterator[Image]:
-    """Yield the image with its layers' bytes; one of the engine is saved to a temporary file."""
+    """Yield the image with its layers' bytes; one of the engine is saved to a temporary file.
+
+    One of a registry (this machine's platform) is read from there, layer by layer.
+    """
+    if text.startswith("registry:"):
+        from dockyard.oci.reference import Reference
+        from dockyard.oci.registry.connect import HttpRegistries
+        from dockyard.oci.registry.pull import fetch_image
+
+        with HttpRegistries() as registries:
+            yield fetch_image(registries, Reference.parse(text.removeprefix("registry:")))
+        return
     image = stored_image(text)
     if image is not None:
         yield image
