@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -72,3 +73,44 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError(f"the registry doesn't answer: {log.read_text()}")
+
+
+def with_logins(folder: Path, user: str, password: str) -> dict[str, str]:
+    """The settings of a registry that asks for this user; the file is made by htpasswd."""
+    line = subprocess.run(
+        ["htpasswd", "-Bbn", user, password], check=True, capture_output=True, text=True
+    ).stdout
+    (folder / "htpasswd").write_text(line)
+    return {
+        "REGISTRY_AUTH": "htpasswd",
+        "REGISTRY_AUTH_HTPASSWD_REALM": "the tests",
+        "REGISTRY_AUTH_HTPASSWD_PATH": str(folder / "htpasswd"),
+    }
+
+
+def with_certificate(folder: Path) -> dict[str, str]:
+    """The settings of a registry with TLS; ca.crt in the folder has signed its certificate."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl(
+        "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2",
+        "-subj", "/CN=the tests",
+    )  # fmt: skip
+    openssl("req", *key, "-keyout", "own.key", "-out", "own.csr", "-subj", "/CN=localhost")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    openssl(
+        "x509", "-req", "-in", "own.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+        "-out", "own.crt", "-days", "2", "-extfile", "names",
+    )  # fmt: skip
+    return {
+        "REGISTRY_HTTP_TLS_CERTIFICATE": str(folder / "own.crt"),
+        "REGISTRY_HTTP_TLS_KEY": str(folder / "own.key"),
+    }
+
+
+def missing(*programs: str) -> list[str]:
+    """Those of the programs that aren't installed."""
+    return [name for name in programs if shutil.which(name) is None]

@@ -7,6 +7,9 @@ import hashlib
 import io
 import random
 import tarfile
+from pathlib import Path
+
+import pytest
 
 from dockyard.oci.config import ImageConfig
 from dockyard.oci.descriptor import OCI_LAYER_GZIP, Descriptor
@@ -18,11 +21,15 @@ from dockyard.oci.platform import Platform
 
 def small_layer(name: str, size: int = 1000) -> Layer:
     """A layer with one file of `size` bytes that don't compress."""
-    data = random.Random(name).randbytes(size)
+    return layer_of(name, random.Random(name).randbytes(size))
+
+
+def layer_of(name: str, data: bytes) -> Layer:
+    """A layer with one executable file."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         member = tarfile.TarInfo(name)
-        member.size = size
+        member.size, member.mode = len(data), 0o755
         archive.addfile(member, io.BytesIO(data))
     packed = gzip.compress(plain.getvalue(), mtime=0)
     return Layer(
@@ -46,3 +53,12 @@ def small_image(*layers: Layer, architecture: str = "amd64", env: str = "") -> I
     for layer in layers or (small_layer("one"), small_layer("two", 50_000)):
         image = image.append(layer)
     return image
+
+
+def busybox_layer() -> Layer:
+    """A layer with this machine's static busybox, so that the image runs."""
+    for name in ("/bin/busybox", "/usr/bin/busybox"):
+        path = Path(name)
+        if path.exists() and b"ld-linux" not in (data := path.read_bytes())[:4096]:
+            return layer_of("bin/busybox", data)
+    pytest.skip("no static busybox here (Debian's package busybox-static)")

@@ -56,11 +56,11 @@ def stored_image(text: str) -> Image | None:
     return read_archive(path)
 
 
-def image_facts(text: str) -> ImageFacts:
-    """Look at an image; raises EngineError or ImageError when there is none."""
+def image_facts(text: str, *, remote: bool = False) -> ImageFacts:
+    """Look at an image, in a registry if it is remote; raises an error when there is none."""
     from dockyard.build.describe import describe_layers
 
-    image = stored_image(text)
+    image = _remote_image(text) if remote else stored_image(text)
     if image is None:
         return _engine_facts(text)
     layers = describe_layers(
@@ -78,6 +78,16 @@ def image_facts(text: str) -> ImageFacts:
         config=image.config.to_json()["config"],
         layers=layers,
     )
+
+
+def _remote_image(text: str) -> Image:
+    from dockyard.cli.registry import open_registries
+    from dockyard.oci.reference import Reference
+    from dockyard.oci.registry.pull import fetch_image
+
+    reference = Reference.parse(text)
+    with open_registries([reference], insecure=False) as (registries, _):
+        return fetch_image(registries, reference)
 
 
 def _engine_facts(reference: str) -> ImageFacts:

@@ -19,20 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockyard.errors import ImageError
-from dockyard.oci.descriptor import Descriptor
+from dockyard.oci.descriptor import DOCKER_CONFIG, OCI_CONFIG, Descriptor
 from dockyard.oci.digest import Digest, matches
 from dockyard.oci.documents import MAX_SIZE, canonical, parse
 from dockyard.oci.image import Image, read_image
 from dockyard.oci.layer import BlobFile, BytesBlob
-from dockyard.oci.manifest import INDEX_TYPES, Index
+from dockyard.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, Index
 from dockyard.oci.platform import Platform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dockyard.oci.layer import Blob
 
 LAYOUT_FILE = canonical({"imageLayoutVersion": "1.0.0"})
+_DOCUMENTS = frozenset((*MANIFEST_TYPES, *INDEX_TYPES, OCI_CONFIG, DOCKER_CONFIG))
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -50,21 +51,39 @@ def write_layout(
     or, for several images, an index of theirs.
     """
     images = (images,) if isinstance(images, Image) else tuple(images)
+    blobs: list[tuple[Descriptor, Blob]] = []
+    for image in images:
+        blobs += [(layer.descriptor, layer.blob) for layer in image.layers]
+        blobs.append((image.manifest.config, BytesBlob(data=image.config_bytes)))
+        blobs.append((image.descriptor, BytesBlob(data=image.manifest_bytes)))
+    entry = images[0].descriptor
+    if len(images) > 1:
+        data = image_index(images).to_bytes()
+        entry = Descriptor(media_type=INDEX_TYPES[0], digest=Digest.of(data), size=len(data))
+        blobs.append((entry, BytesBlob(data=data)))
+    return add_tree(folder, entry, blobs, reference_name=reference_name, advance=advance)
+
+
+def add_tree(
+    folder: Path,
+    entry: Descriptor,
+    blobs: Iterable[tuple[Descriptor, Blob]],
+    *,
+    reference_name: str | None,
+    advance: Callable[[int], None],
+) -> Descriptor:
+    """Add these blobs to the layout, and then the entry; returns what index.json says of it.
+
+    advance is told the bytes of what isn't a document.
+    """
     try:
         (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
         with _turn(folder):
-            for image in images:
-                for layer in image.layers:
-                    _write_blob(folder, layer.descriptor, layer.blob, advance)
-                _write_blob(folder, image.manifest.config, BytesBlob(data=image.config_bytes))
-                _write_blob(folder, image.descriptor, BytesBlob(data=image.manifest_bytes))
-            entry = images[0].descriptor
-            if len(images) > 1:
-                data = image_index(images).to_bytes()
-                entry = Descriptor(
-                    media_type=INDEX_TYPES[0], digest=Digest.of(data), size=len(data)
-                )
-                _write_blob(folder, entry, BytesBlob(data=data))
+            for descriptor, blob in blobs:
+                if descriptor.media_type in _DOCUMENTS:
+                    _write_blob(folder, descriptor, blob)
+                else:
+                    _write_blob(folder, descriptor, blob, advance)
             if reference_name is not None:
                 entry = replace(entry, annotations={REF_NAME: reference_name})
             _write_whole(folder / "oci-layout", LAYOUT_FILE)
@@ -91,22 +110,34 @@ def read_layout(
     platform (this machine's by default) chooses where there are several. Raises ImageError when
     there is no such image, or what is there breaks the specification.
     """
+    index = read_index(folder)
+    return choose_image(
+        index,
+        lambda descriptor: layout_blob(folder, descriptor),
+        name=name,
+        platform=platform,
+        where=str(folder),
+    )
+
+
+def read_index(folder: Path) -> Index:
+    """The layout's index.json; raises ImageError when the folder is no layout."""
     version = parse(_read(folder / "oci-layout"), where=str(folder / "oci-layout"))
     if version.get("imageLayoutVersion") != "1.0.0":
         raise ImageError("the folder is no OCI image layout of version 1.0.0", where=str(folder))
-    index = Index.from_bytes(_read(folder / "index.json"), where=str(folder / "index.json"))
+    return Index.from_bytes(_read(folder / "index.json"), where=str(folder / "index.json"))
 
-    def blob(descriptor: Descriptor) -> BlobFile:
-        path = folder / "blobs" / descriptor.digest.algorithm / descriptor.digest.hex
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise ImageError("the layout lacks a blob", where=str(path)) from error
-        if size != descriptor.size:
-            raise ImageError(f"the blob has {size} bytes, not {descriptor.size}", where=str(path))
-        return BlobFile(path=path, size=size)
 
-    return choose_image(index, blob, name=name, platform=platform, where=str(folder))
+def layout_blob(folder: Path, descriptor: Descriptor) -> BlobFile:
+    """A blob of the layout; raises ImageError when it is absent or has another size."""
+    path = folder / "blobs" / descriptor.digest.algorithm / descriptor.digest.hex
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ImageError("the layout lacks a blob", where=str(path)) from error
+    if size != descriptor.size:
+        raise ImageError(f"the blob has {size} bytes, not {descriptor.size}", where=str(path))
+    return BlobFile(path=path, size=size)
 
 
 def choose_image(

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from dockyard.errors import RegistryError
 from dockyard.oci.registry.api import Denied
-from dockyard.oci.registry.attempts import Again, Attempts, Patience
+from dockyard.oci.registry.attempts import Attempts, Patience
 from dockyard.oci.registry.challenge import Challenge, choose_challenge
 from dockyard.oci.registry.endpoints import is_loopback, origin
 from dockyard.oci.registry.refusals import refusal, shown_url
@@ -83,9 +83,14 @@ class Authorizer:
         return tokens + (self._login.secrets if self._login is not None else ())
 
     @property
-    def source(self) -> str:
+    def was_asked(self) -> bool:
+        """Whether the registry has asked who we are."""
+        return self._challenge is not None
+
+    @property
+    def login_source(self) -> str:
         """Where the login in use was found; "" without one."""
-        return self._login.source if self._login is not None else ""
+        return (self._login.source or "the caller") if self._login is not None else ""
 
     def header(self, scopes: frozenset[str]) -> str | None:
         """The header for a request that needs these scopes; None while nothing was asked for."""
@@ -182,15 +187,20 @@ class Authorizer:
             url = self._client.build_request("GET", challenge.realm).url.copy_merge_params(params)
             response = self._client.get(url, headers=headers)
         if response.status_code != 200:
-            secrets = login.secrets if login is not None else ()
             error = refusal(
                 response,
                 doing="asking for a token",
                 where=shown_url(challenge.realm),
-                secrets=secrets,
+                secrets=login.secrets if login is not None else (),
+                login=self.login_source,
             )
-            if response.status_code in (400, 401, 403) and not isinstance(error, Again):
-                raise self._denied(error, login)
+            if (
+                response.status_code == 400
+                and login is not None
+                and isinstance(error, RegistryError)
+            ):
+                # OAuth2 (RFC 6749, 5.2) says 400 of a refresh token that isn't good any more.
+                raise Denied(error.what, where=error.where, hint=error.hint)
             raise error
         if len(response.content) > _MOST:
             raise RegistryError("the token is too large", where=shown_url(challenge.realm))
@@ -201,16 +211,6 @@ class Authorizer:
                 "the token service's answer isn't JSON", where=shown_url(challenge.realm)
             ) from error
         return value if isinstance(value, dict) else {}
-
-    def _denied(self, error: RegistryError, login: Login | None) -> Denied:
-        if login is None:
-            return Denied(error.what, where=error.where, hint=error.hint)
-        return Denied(
-            error.what,
-            where=error.where,
-            hint=f"The login from {login.source or 'the caller'} isn't accepted; "
-            "log in again with `dockyard login`.",
-        )
 
     def _check_realm(self, realm: str) -> None:
         try:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from dockyard.errors import RegistryError
 from dockyard.oci.reference import Reference
+from dockyard.oci.registry.api import Denied
 from dockyard.oci.registry.attempts import Patience
 from dockyard.oci.registry.client import HttpRepository, Place
-from dockyard.oci.registry.connection import Connection, Host
+from dockyard.oci.registry.connection import Connection, Host, Request
 from dockyard.oci.registry.credentials import UserCredentials
 from dockyard.oci.registry.endpoints import Endpoint, endpoint_of, tls_context
 from dockyard.oci.registry.settings import read_settings
@@ -109,6 +110,27 @@ class HttpRegistries:
                 mirrors=[self._place(mirror) for mirror in mirrors],
                 cache=self.cache,
             )
+
+    def check_login(self, domain: str) -> bool:
+        """Try the login for a registry; returns whether it asked for one.
+
+        Raises Denied when it doesn't accept it.
+        """
+        with self._opening:
+            if self._settings is None:
+                self._settings = read_settings(self._environment, insecure=self._insecure)
+            _, own = self._settings.places(domain, "")
+            connection = self._place(own).connection
+        request = Request(method="GET", url="/v2/", doing="logging in")
+        try:
+            connection.ask(request, good=(200,))
+        except Denied as error:
+            raise Denied(
+                "the registry doesn't accept this user and password",
+                where=error.where,
+                hint="Check both; many registries want an access token in place of the password.",
+            ) from error
+        return connection.was_asked
 
     def _place(self, location: Location) -> Place:
         endpoint, path = endpoint_of(location)

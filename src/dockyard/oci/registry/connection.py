@@ -115,9 +115,9 @@ class Connection:
         self._opening = threading.Lock()
 
     @property
-    def source(self) -> str:
-        """Where the login in use was found; "" without one."""
-        return self._authorizer.source if self._authorizer is not None else ""
+    def was_asked(self) -> bool:
+        """Whether the registry has asked who we are."""
+        return self._authorizer is not None and self._authorizer.was_asked
 
     def ask(
         self,
@@ -174,6 +174,7 @@ class Connection:
             doing=request.doing,
             where=self.where(request.url),
             secrets=self._open().secrets,
+            login=self._open().login_source,
         )
 
     def where(self, url: str) -> str:

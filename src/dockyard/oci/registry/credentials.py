@@ -192,15 +192,15 @@ def _from_file(document: Mapping[str, Any], file: Path, domain: str, path: str) 
     helper = helper_for(document, domain)
     if helper is not None and (login := ask_helper(helper, server_key(domain), file)) is not None:
         return login
-    auths = {_bare(str(key)): value for key, value in (document.get("auths") or {}).items()}
+    auths = {bare_name(str(key)): value for key, value in (document.get("auths") or {}).items()}
     for name in server_names(domain, path):
-        value = auths.get(_bare(name))
+        value = auths.get(bare_name(name))
         if isinstance(value, dict) and (login := _from_entry(value, file, name)) is not None:
             return login
     return None
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """An `auths` key as host[/path]; old files have "https://host/v1/"."""
     for scheme in ("https://", "http://"):
         if name.startswith(scheme):

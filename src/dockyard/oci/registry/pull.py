@@ -23,7 +23,8 @@ from dockyard.oci.platform import Platform
 from dockyard.oci.registry.api import wanted
 from dockyard.oci.registry.downloads import RemoteBlob, wrong_blob
 from dockyard.oci.registry.parallel import run_parallel
-from dockyard.oci.registry.push import DEEPEST, PARALLEL
+from dockyard.oci.registry.push import PARALLEL
+from dockyard.oci.registry.tree import DEEPEST
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:

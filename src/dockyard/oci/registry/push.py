@@ -19,11 +19,11 @@ from dockyard.errors import ImageError
 from dockyard.oci.descriptor import OCI_INDEX
 from dockyard.oci.layer import BytesBlob
 from dockyard.oci.layout import image_index
-from dockyard.oci.manifest import INDEX_TYPES, Index, Manifest
 from dockyard.oci.registry.api import Absent, StoredManifest
 from dockyard.oci.registry.downloads import RemoteBlob
 from dockyard.oci.registry.known import KnownPlaces
 from dockyard.oci.registry.parallel import run_parallel
+from dockyard.oci.registry.tree import blobs_of, manifests_below
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from dockyard.oci.digest import Digest
     from dockyard.oci.image import Image
     from dockyard.oci.layer import Blob
-    from dockyard.oci.registry.api import Placed, Repository, Source
+    from dockyard.oci.reference import Reference
+    from dockyard.oci.registry.api import Placed, Registries, Repository, Source
     from dockyard.progress import Reporter
 
 PARALLEL = 4
-DEEPEST = 4
 _WORTH_SHOWING = 256 << 10
 
 
@@ -135,7 +135,7 @@ def push_tree(
     parallel: int = PARALLEL,
 ) -> Pushed:
     """Push a manifest or index and all below it, byte for byte, from any source."""
-    manifests = _manifests_below(source, root)
+    manifests = manifests_below(source, root)
     missing = [stored for stored in manifests if repository.head(stored.digest) is None]
     wanted: dict[Digest, Descriptor] = {}
     for stored in missing:
@@ -166,30 +166,39 @@ def push_tree(
     return Pushed(descriptor=root.descriptor, blobs=blobs, sizes=sizes)
 
 
-def blobs_of(stored: StoredManifest) -> tuple[Descriptor, ...]:
-    """The blobs that a manifest names: its config and layers, each once; an index names none."""
-    if stored.media_type in INDEX_TYPES:
-        return ()
-    manifest = Manifest.from_bytes(stored.data, where=str(stored.digest))
-    each = {one.digest: one for one in (manifest.config, *manifest.layers)}
-    return tuple(each.values())
+def push_references(
+    registries: Registries,
+    source: Source,
+    root: StoredManifest,
+    references: Sequence[Reference],
+    *,
+    cache: Cache | None = None,
+    reporter: Reporter = SILENT,
+) -> list[Pushed]:
+    """Push one tree under these references; one result for each repository among them.
 
-
-def _manifests_below(source: Source, root: StoredManifest) -> list[StoredManifest]:
-    """The manifest and all that it lists, those that are listed first."""
-    found: dict[Digest, StoredManifest] = {}
-
-    def visit(stored: StoredManifest, depth: int) -> None:
-        if depth > DEEPEST:
-            raise ImageError("the indexes are nested too deep", where=str(root.digest))
-        if stored.media_type in INDEX_TYPES:
-            for each in Index.from_bytes(stored.data, where=str(stored.digest)).manifests:
-                if each.digest not in found:
-                    visit(source.manifest(each.digest), depth + 1)
-        found[stored.digest] = stored
-
-    visit(root, 1)
-    return list(found.values())
+    Raises ImageError for a reference whose digest isn't the tree's.
+    """
+    places: dict[str, list[Reference]] = {}
+    for reference in references:
+        if reference.digest not in (None, root.digest):
+            raise ImageError(
+                f"the image has the digest {root.digest}, not {reference.digest}",
+                where=str(reference),
+                hint="Name a tag to push to, or leave the digest out.",
+            )
+        places.setdefault(reference.repository, []).append(reference)
+    return [
+        push_tree(
+            source,
+            root,
+            registries.repository(same[0]),
+            tags=[reference.tag for reference in same if reference.tag is not None],
+            cache=cache,
+            reporter=reporter,
+        )
+        for same in places.values()
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,18 +35,24 @@ def shown_url(url: str) -> str:
 
 
 def refusal(
-    response: httpx.Response, *, doing: str, where: str, secrets: Iterable[str] = ()
+    response: httpx.Response,
+    *,
+    doing: str,
+    where: str,
+    secrets: Iterable[str] = (),
+    login: str = "",
 ) -> RegistryError | Again:
     """What to raise for a response that isn't what was hoped for; reads its body.
 
-    doing: what was being done, as in "pushing the manifest". Again where it may pass.
+    doing: what was being done, as in "pushing the manifest"; login: where the one in use is from.
+    Again where it may pass.
     """
     status = response.status_code
     code, message = _said(response, secrets)
     what = f"{doing}: the registry answers {status}"
     if message or code:
         what += f", {message or code}"
-    error = _kind(status)(what, where=where, hint=_hint(status, code))
+    error = _kind(status)(what, where=where, hint=_hint(status, code, login))
     if status in AGAIN:
         return Again(error, retry_after(response))
     return error
@@ -58,7 +64,9 @@ def _kind(status: int) -> type[RegistryError]:
     return Absent if status == 404 else RegistryError
 
 
-def _hint(status: int, code: str) -> str | None:
+def _hint(status: int, code: str, login: str) -> str | None:
+    if status == 401 and login:
+        return f"The login from {login} isn't accepted; log in again with `dockyard login`."
     if status == 401:
         return "Log in with `dockyard login`, or check the name: registries answer so for both."
     if status == 403:

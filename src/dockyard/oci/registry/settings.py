@@ -63,7 +63,7 @@ class RegistrySettings:
 
     def rule(self, domain: str, path: str) -> Rule:
         """What holds for a repository."""
-        name = f"{domain}/{path}"
+        name = f"{domain}/{path}" if path else domain
         parts = name.split("/")
         for count in range(len(parts), 0, -1):
             if (found := self.rules.get("/".join(parts[:count]))) is not None:
@@ -77,7 +77,8 @@ class RegistrySettings:
     def places(self, domain: str, path: str) -> tuple[list[Place], Place]:
         """The mirrors of a repository, and where it is itself; each location is host/path."""
         rule = self.rule(domain, path)
-        rest = f"{domain}/{path}".removeprefix(rule.prefix)
+        name = f"{domain}/{path}" if path else domain
+        rest = name.removeprefix(rule.prefix)
         own = self._placed(Place(location=rule.location, insecure=rule.insecure), rest)
         return [self._placed(mirror, rest) for mirror in rule.mirrors], own
 
