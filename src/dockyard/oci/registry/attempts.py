@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ATTEMPTS = 5
+WORTH_A_TRY = 64 << 10  # Bytes; a connection that brings fewer before it breaks counts as failed.
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -74,7 +75,7 @@ class Attempts:
         return self
 
     def advanced(self) -> None:
-        """Count from the start again: bytes arrived."""
+        """Count from the start again: WORTH_A_TRY bytes arrived."""
         self._failures = 0
 
     def __exit__(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dockyard.errors import RegistryError
-from dockyard.oci.registry.attempts import Again, Attempts
+from dockyard.oci.registry.attempts import WORTH_A_TRY, Again, Attempts
 from dockyard.oci.registry.refusals import shown_url
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _download(
         with attempt, connection.exchange(replace(request, headers=headers)) as response:
             if response.status_code not in (200, 206):
                 raise connection.refusal(response, request)
-            start = _starts_at(response, offset)
+            start, before = _starts_at(response, offset), offset
             _check_length(response, descriptor, start)
             for chunk in response.iter_raw():
                 connection.patience.check()
@@ -122,7 +122,8 @@ def _download(
                     )
                 if piece:
                     offset += len(piece)
-                    attempt.advanced()
+                    if offset - before >= WORTH_A_TRY:
+                        attempt.advanced()
                     yield piece
             if offset < descriptor.size:
                 raise Again(

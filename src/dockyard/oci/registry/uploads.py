@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from dockyard.errors import RegistryError
-from dockyard.oci.registry.attempts import Again, Attempts
+from dockyard.oci.registry.attempts import WORTH_A_TRY, Again, Attempts
 from dockyard.oci.registry.connection import Answer, Request
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class BlobUpload:
                     self._forget()
                     return
             finally:
-                if self._offset > before:
+                if self._offset - before >= WORTH_A_TRY:
                     attempt.advanced()
 
     def _try(self, blob: Blob, advance: Callable[[int], None]) -> None:
