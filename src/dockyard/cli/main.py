@@ -45,6 +45,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers: origin, size, sharing."),
     "layers": ("dockyard.cli.layers:layers", "Say what fills an image, and what could go."),
     "diff": ("dockyard.cli.diff:diff", "Say what changed between two images."),
+    "dockerfile": (
+        "dockyard.cli.dockerfile:dockerfile",
+        "Write the Dockerfile that makes what Dockyard builds.",
+    ),
     "lint": ("dockyard.cli.lint:lint", "Say what is wrong with a Dockerfile and its project."),
     "schema": ("dockyard.cli.schema:schema", "Print the JSON Schema of dockyard.toml."),
     "version": ("dockyard.cli.version:version", "Show the versions of Dockyard and of the engine."),
