@@ -24,10 +24,15 @@ _DEPTH = 4  # Zips inside zips that are looked into.
 _LARGEST = 256 << 20  # Bytes of one pickle; weights lie beside the pickle, never in it.
 _PROTO = b"\x80"
 
+_BUILTINS = ("builtins", "__builtin__")
+
 # torch/_utils.py and torch/_weights_only_unpickler.py: what a plain state dictionary consists of.
 TENSOR_GLOBALS = frozenset(
     {
         "collections.OrderedDict",
+        # Plain containers, as protocol 2 writes them.
+        "_codecs.encode",
+        *(f"{module}.{name}" for module in _BUILTINS for name in ("bytearray", "complex", "set")),
         "torch.Size",
         "torch.Tensor",
         "torch.device",
