@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dockyard.build.foundation import open_image
 from dockyard.build.image_base import need_glibc, read_base, unpacked_python
 from dockyard.errors import BuildError
 from dockyard.oci.config import ImageConfig
@@ -17,7 +16,6 @@ from dockyard.oci.descriptor import OCI_LAYER, Descriptor
 from dockyard.oci.digest import Digest
 from dockyard.oci.image import Image
 from dockyard.oci.layer import BytesBlob, Layer
-from dockyard.oci.platform import Platform
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
@@ -139,8 +137,3 @@ def test_the_python_in_usr_local_goes_before_the_systems(cache: Cache) -> None:
     assert facts.pythons == {"3.12": PYTHON, "3.9": "opt/x/bin/python3.9"}
     with pytest.raises(BuildError, match="no GNU C library"):
         need_glibc(facts)
-
-
-def test_a_base_in_a_registry_is_refused_for_now(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="registry"):
-        open_image("python:3.12-slim", Platform(), folder=tmp_path)

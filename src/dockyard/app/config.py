@@ -264,6 +264,15 @@ class AppConfig(BaseModel):
         False,
         description="Leave out what a running app never reads: tests, C headers, static libraries.",
     )
+    layer_index: Annotated[
+        str,
+        PlainValidator(values.layer_index),
+        WithJsonSchema({"anyOf": [_STRING, {"type": "boolean"}]}),
+    ] = Field(
+        "layers",
+        description="The repository, beside the image in its registry, where layers that are known "
+        "are found and new ones are entered; false: none.",
+    )
     compression: Literal["gzip", "zstd"] = Field(
         "gzip",
         description="gzip works everywhere; zstd is smaller and quicker, but Docker before 23 "

@@ -270,6 +270,18 @@ def tag(value: object) -> str:
     return written
 
 
+def layer_index(value: object) -> str:
+    """A repository's name, or its whole path in the registry; "" for none."""
+    if isinstance(value, bool):
+        return "layers" if value else ""
+    written = text(value)
+    if not re.fullmatch(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", written):
+        raise ValueError(
+            f"{shown(value)} is no repository's name: write it as layers or team/layers"
+        )
+    return written
+
+
 def base(value: object) -> str:
     """A Debian suite, "oci:DIR", "archive:FILE", or an image's reference."""
     written = text(value)

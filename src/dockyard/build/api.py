@@ -6,26 +6,29 @@ cache, a fetcher and a reporter from here.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dockyard.cache import Cache
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from dockyard.build.execute import MadeImage
     from dockyard.build.inputs import Inputs
+    from dockyard.build.layer_index import LayerIndex
     from dockyard.build.plan import BuildPlan
     from dockyard.build.request import BuildRequest, Target
     from dockyard.build.savings import TrimSavings
     from dockyard.build.sinks import Loader
-    from dockyard.fetch import Fetcher
+    from dockyard.build.workshop import Workshop
+    from dockyard.cache import Cache
     from dockyard.oci.digest import Digest
     from dockyard.oci.image import Image
     from dockyard.oci.platform import Platform
+    from dockyard.oci.reference import Reference
+    from dockyard.oci.registry.api import Registries
     from dockyard.progress import Reporter
 
 
@@ -58,10 +61,14 @@ class BuiltImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltProject:
-    """The images that were built, one for each platform, and where they went."""
+    """The images that were built, one for each platform, and where they went.
+
+    pushed: names in registries.
+    """
 
     images: tuple[BuiltImage, ...]
     targets: tuple[Target, ...]
+    pushed: tuple[str, ...] = ()
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -84,6 +91,7 @@ class BuiltProject:
             "references": list(self.references),
             "digest": str(self.digest),
             "targets": [str(target) for target in self.targets],
+            "pushed": list(self.pushed),
             "images": [built.to_json() for built in self.images],
         }
 
@@ -146,25 +154,30 @@ class PlannedProject:
 
 
 def plan_project(
-    request: BuildRequest, *, cache: Cache | None = None, reporter: Reporter = SILENT
+    request: BuildRequest,
+    *,
+    cache: Cache | None = None,
+    registries: Registries | None = None,
+    reporter: Reporter = SILENT,
 ) -> PlannedProject:
     """Decide what the images will be made of; resolves, but packs nothing."""
     from dockyard.build.execute import known_layers, wheels_on_disk
     from dockyard.build.inputs import platforms_of
     from dockyard.build.savings import trim_savings
+    from dockyard.build.workshop import open_workshop
 
     images = []
-    with workshop(request, cache, reporter) as (shop, fetcher):
+    with open_workshop(request, cache, reporter, registries=registries) as shop:
         for platform in platforms_of(request):
-            inputs, plan = _planned(request, platform, shop, fetcher, reporter, outputs=())
+            inputs, plan = _planned(request, platform, shop, outputs=())
             savings = trim_savings(
                 inputs.lock.wheels,
-                wheels_on_disk(inputs.lock.wheels, fetcher),
+                wheels_on_disk(inputs.lock.wheels, shop.fetcher),
                 on=inputs.config.trim,
                 python=inputs.python,
-                cache=shop,
+                cache=shop.cache,
             )
-            cached = known_layers(plan, inputs, cache=shop, fetcher=fetcher)
+            cached = known_layers(plan, inputs, shop=shop)
             images.append(PlannedImage(plan=plan, cached=cached, trim=savings))
     return PlannedProject(images=tuple(images))
 
@@ -175,73 +188,130 @@ def build_project(
     targets: Sequence[Target],
     engine: Loader | None = None,
     cache: Cache | None = None,
+    registries: Registries | None = None,
     reporter: Reporter = SILENT,
 ) -> BuiltProject:
     """Build the project's image for each platform and deliver them to every target.
 
-    When all targets are the engine, only the platform that it takes is built.
+    When all targets are the engine, only the platform that it takes is built. registries: others
+    than those that this machine reaches.
     """
     from dockyard.build.execute import execute
     from dockyard.build.inputs import platforms_of
-    from dockyard.build.sinks import check_target, deliver, for_engine
+    from dockyard.build.sinks import check_target, for_engine
+    from dockyard.build.workshop import open_workshop
 
     outputs = [target.path for target in targets if target.path is not None]
     platforms = platforms_of(request)
     for target in targets:
         check_target(target, platforms)
-    if engine is not None and not outputs and len(platforms) > 1:
+    pushed = pushed_to(request, targets)
+    if engine is not None and not outputs and not pushed and len(platforms) > 1:
         platforms = (for_engine(platforms, engine),)
         reporter.note(f"Building for {platforms[0]} alone, which the engine takes")
+    made: list[MadeImage] = []
     built = []
-    with workshop(request, cache, reporter) as (shop, fetcher):
+    with open_workshop(request, cache, reporter, registries=registries) as shop:
+        shop = replace(shop, index=_layer_index(request, pushed, shop))
         for platform in platforms:
-            inputs, plan = _planned(request, platform, shop, fetcher, reporter, outputs=outputs)
+            inputs, plan = _planned(request, platform, shop, outputs=outputs)
             if engine is not None:
                 # Asked before the work begins: an engine that isn't there is known now.
                 engine.known_layers()
             for warning in plan.warnings:
                 reporter.warn(f"{platform}: {warning}" if len(platforms) > 1 else warning)
-            image = execute(plan, inputs, cache=shop, fetcher=fetcher, reporter=reporter)
-            built.append(BuiltImage(image=image, plan=plan))
-        for target in targets:
-            deliver(
-                [each.image for each in built],
-                target,
-                references=built[0].plan.references,
-                loader=engine,
-                reporter=reporter,
-            )
-    return BuiltProject(images=tuple(built), targets=tuple(targets))
+            made.append(execute(plan, inputs, shop=shop))
+            built.append(BuiltImage(image=made[-1].image, plan=plan))
+        references = built[0].plan.references
+        _deliver(made, targets, pushed, references=references, loader=engine, shop=shop)
+    return BuiltProject(
+        images=tuple(built),
+        targets=tuple(targets),
+        pushed=tuple(reference.familiar() for reference in pushed),
+    )
 
 
-@contextmanager
-def workshop(
-    request: BuildRequest, cache: Cache | None, reporter: Reporter
-) -> Iterator[tuple[Cache, Fetcher]]:
-    """The cache and the fetcher of one build."""
-    from dockyard.fetch import Fetcher
+def pushed_to(request: BuildRequest, targets: Sequence[Target]) -> tuple[Reference, ...]:
+    """Under which names of registries the image will be; raises UsageError where one says none."""
+    from dockyard.build.inputs import read_config
+    from dockyard.build.request import registry_reference
 
-    shop = cache or Cache()
-    shop.sweep()
-    with Fetcher(shop, reporter=reporter, offline=request.offline) as fetcher:
-        yield shop, fetcher
+    found: list[Reference] = []
+    for target in targets:
+        if target.kind != "registry":
+            continue
+        if target.reference is not None:
+            found.append(target.reference)
+            continue
+        config, _ = read_config(request)
+        name = config.name or request.folder.absolute().name
+        names = request.tags or [f"{name}:{tag}" for tag in config.tags]
+        found += [registry_reference(each) for each in names]
+    return tuple(dict.fromkeys(found))
+
+
+def _layer_index(
+    request: BuildRequest, pushed: Sequence[Reference], shop: Workshop
+) -> LayerIndex | None:
+    """The layer index beside the first place that is pushed to, unless it is turned off."""
+    from dockyard.build.inputs import read_config
+
+    config, _ = read_config(request)
+    if not pushed or not config.layer_index:
+        return None
+    from dockyard.build.layer_index import LayerIndex, index_path
+    from dockyard.oci.reference import Reference
+
+    place = f"{pushed[0].domain}/{index_path(config.layer_index, pushed[0])}"
+    repository = shop.registries.repository(Reference.parse(place))
+    return LayerIndex(repository=repository, reporter=shop.reporter)
+
+
+def _deliver(
+    made: Sequence[MadeImage],
+    targets: Sequence[Target],
+    pushed: Sequence[Reference],
+    *,
+    references: Sequence[str],
+    loader: Loader | None,
+    shop: Workshop,
+) -> None:
+    from dockyard.build.sinks import deliver, push_to
+
+    images = [each.image for each in made]
+    for target in targets:
+        if target.kind == "registry":
+            continue
+        deliver(
+            images,
+            target,
+            references=references,
+            loader=loader,
+            cache=shop.cache,
+            reporter=shop.reporter,
+        )
+    if not pushed:
+        return
+    repositories = push_to(
+        shop.registries,
+        images,
+        references=pushed,
+        mount_from=shop.index.repository.path if shop.index is not None else None,
+        cache=shop.cache,
+        reporter=shop.reporter,
+    )
+    if shop.index is not None:
+        fresh = {job.key: (job, layer) for each in made for job, layer in each.fresh}
+        shop.index.add(list(fresh.values()), from_path=repositories[0].path)
 
 
 def _planned(
-    request: BuildRequest,
-    platform: Platform,
-    cache: Cache,
-    fetcher: Fetcher,
-    reporter: Reporter,
-    *,
-    outputs: Sequence[Path],
+    request: BuildRequest, platform: Platform, shop: Workshop, *, outputs: Sequence[Path]
 ) -> tuple[Inputs, BuildPlan]:
     from dockyard.build.compose import plan_image
     from dockyard.build.inputs import gather
 
-    inputs = gather(
-        request, platform, outputs=outputs, cache=cache, fetcher=fetcher, reporter=reporter
-    )
+    inputs = gather(request, platform, shop=shop, outputs=outputs)
     return inputs, plan_image(inputs, references_of(request, inputs))
 
 

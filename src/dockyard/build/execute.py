@@ -1,7 +1,8 @@
 """Carrying a plan out: fetch, unfold, pack, and put the image together.
 
 Rules:
-- Nothing is fetched or read that a known layer makes unnecessary.
+- Nothing is fetched or read that a known layer makes unnecessary; a registry's index knows more
+  than this machine (see `layer_index`).
 - Whether two wheels clash is asked of the files themselves, once per set of wheels.
 - The image depends on the plan and on the bytes it names, never on what was cached.
 """
@@ -9,13 +10,13 @@ Rules:
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dockyard.build.foundation import DebianFoundation
 from dockyard.build.pack import LayerJob, make_layers, tree_key
-from dockyard.build.store import LayerStore, layer_key
+from dockyard.build.store import LayerStore, key_of, layer_inputs, layer_key
 from dockyard.errors import BuildError
 from dockyard.fetch import Download, local_path
 from dockyard.oci.config import EPOCH
@@ -24,32 +25,40 @@ from dockyard.progress import SILENT
 from dockyard.wheels.venv import Venv, venv_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from dockyard.build.inputs import Inputs
+    from dockyard.build.layer_entry import LayerEntry
     from dockyard.build.plan import BuildPlan, PlannedLayer
-    from dockyard.cache import Cache
+    from dockyard.build.workshop import Workshop
     from dockyard.debian.assembly import BaseFiles
     from dockyard.fetch import Fetcher
     from dockyard.files import FileEntry
-    from dockyard.progress import Reporter
+    from dockyard.oci.layer import Layer
     from dockyard.wheels.install import InstalledWheel
     from dockyard.wheels.lock import LockedWheel
 
 
-def execute(
-    plan: BuildPlan, inputs: Inputs, *, cache: Cache, fetcher: Fetcher, reporter: Reporter
-) -> Image:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeImage:
+    """An image, and what the layer index may have or get of its layers.
+
+    fresh: layers that the index lacks, each with its job.
+    """
+
+    image: Image
+    fresh: tuple[tuple[LayerJob, Layer], ...] = ()
+
+
+def execute(plan: BuildPlan, inputs: Inputs, *, shop: Workshop) -> MadeImage:
     """Make the planned image; its layers can be streamed from then on."""
-    return _Execution(plan, inputs, cache, fetcher, reporter).run()
+    return _Execution(plan, inputs, shop).run()
 
 
-def known_layers(
-    plan: BuildPlan, inputs: Inputs, *, cache: Cache, fetcher: Fetcher
-) -> tuple[bool, ...]:
+def known_layers(plan: BuildPlan, inputs: Inputs, *, shop: Workshop) -> tuple[bool, ...]:
     """Which of the plan's layers need no packing; in the plan's order."""
-    return _Execution(plan, inputs, cache, fetcher, SILENT).known()
+    return _Execution(plan, inputs, replace(shop, reporter=SILENT)).known()
 
 
 def wheels_on_disk(wheels: Sequence[LockedWheel], fetcher: Fetcher) -> dict[str, Path]:
@@ -81,22 +90,17 @@ def created_time() -> str:
 class _Execution:
     """One plan on its way to an image."""
 
-    def __init__(
-        self,
-        plan: BuildPlan,
-        inputs: Inputs,
-        cache: Cache,
-        fetcher: Fetcher,
-        reporter: Reporter,
-    ) -> None:
+    def __init__(self, plan: BuildPlan, inputs: Inputs, shop: Workshop) -> None:
         self.plan = plan
         self.inputs = inputs
-        self.cache = cache
-        self.fetcher = fetcher
-        self.reporter = reporter
+        self.cache = shop.cache
+        self.fetcher = shop.fetcher
+        self.reporter = shop.reporter
+        self.index = shop.index
         self.venv = Venv(python=plan.python)
         self.compression = inputs.config.compression
         self.paths: dict[str, Path] = {}
+        self.trees: dict[str, InstalledWheel] = {}
 
     def known(self) -> tuple[bool, ...]:
         """Which of the plan's layers the cache has; fetches nothing."""
@@ -108,15 +112,39 @@ class _Execution:
         jobs = [self._job(layer) for layer in self.plan.layers]
         return tuple(store.find(job.key, created_by="") is not None for job in jobs)
 
-    def run(self) -> Image:
+    def run(self) -> MadeImage:
         """Make every layer and put them onto the base."""
-        self._fetch_wheels()
-        self._check_clashes()
+        wheels = self.inputs.lock.wheels
+        if self.inputs.config.prefer or self.index is None:
+            self._fetch(wheels)
+        else:
+            self.paths |= wheels_on_disk(wheels, self.fetcher)
+            # What is there is checked, as what is fetched is.
+            self._fetch([wheel for wheel in wheels if wheel.sha256 in self.paths])
         store = LayerStore(cache=self.cache, archives=self.paths)
         jobs = [self._job(layer) for layer in self.plan.layers]
-        layers = make_layers(
-            jobs, store=store, compression=self.compression, reporter=self.reporter
+        found = {job.key: store.find(job.key, created_by=job.created_by) for job in jobs}
+        layers = {key: layer for key, layer in found.items() if layer is not None}
+        entries: dict[str, LayerEntry] = {}
+        if self.index is not None:
+            entries = self.index.look_up(jobs, layers)
+            for job in jobs:
+                if job.key in entries and job.key not in layers:
+                    layer = self.index.layer(entries[job.key], created_by=job.created_by)
+                    layers[job.key] = layer
+        self._fetch(self._wheels_wanted(jobs, layers, entries))
+        self._check_clashes(jobs, entries)
+        made = make_layers(
+            jobs, store=store, compression=self.compression, reporter=self.reporter, known=layers
         )
+        fresh = tuple(
+            (job, layer)
+            for job, layer in zip(jobs, made, strict=True)
+            if job.inputs is not None and job.key not in entries
+        )
+        return MadeImage(image=self._image(made), fresh=fresh)
+
+    def _image(self, layers: Sequence[Layer]) -> Image:
         created = created_time()
         config = replace(self.plan.config, created=created)
         foundation = self.inputs.foundation
@@ -130,8 +158,7 @@ class _Execution:
 
     # Wheels
 
-    def _fetch_wheels(self) -> None:
-        wheels = self.inputs.lock.wheels
+    def _fetch(self, wheels: Sequence[LockedWheel]) -> None:
         downloads = [
             Download(
                 url=wheel.url,
@@ -144,16 +171,47 @@ class _Execution:
         for wheel, path in zip(wheels, self.fetcher.fetch(downloads), strict=True):
             self.paths[wheel.sha256] = path
 
+    def _wheels_wanted(
+        self,
+        jobs: Sequence[LayerJob],
+        known: Mapping[str, Layer],
+        entries: Mapping[str, LayerEntry],
+    ) -> list[LockedWheel]:
+        """The wheels that aren't here and whose bytes a layer, or the check for clashes, needs."""
+        absent = [wheel for wheel in self.inputs.lock.wheels if wheel.sha256 not in self.paths]
+        if not absent:
+            return []
+        wanted: set[str] = set()
+        for job, planned in zip(jobs, self.plan.layers, strict=True):
+            entry = entries.get(job.key)
+            if planned.kind == "bytecode" and job.key not in known:
+                if planned_size := sum(wheel.size or 0 for wheel in absent):
+                    self.reporter.note(
+                        "The bytecode has to be made anew, for which all wheels are fetched "
+                        f'({planned_size / 1e6:.0f} MB); bytecode = "none" does without'
+                    )
+                return absent
+            listed = entry is not None and entry.files is not None
+            if job.key not in known or not (listed or self._free_of_clashes(jobs, entries)):
+                wanted |= {wheel.sha256 for wheel in planned.wheels}
+        return [wheel for wheel in absent if wheel.sha256 in wanted]
+
     @cached_property
     def _installed(self) -> dict[str, InstalledWheel]:
         """Every wheel as it lies in the image, clashes settled, by SHA-256."""
         from dockyard.wheels.clash import settle_clashes
 
         wheels = self.inputs.lock.wheels
-        installed = [self._install(wheel) for wheel in wheels]
+        installed = [self._tree(wheel) for wheel in wheels]
         settled = settle_clashes(installed, prefer=self.inputs.config.prefer)
         self.cache.write_record("clash-free", self._clash_key, True)
         return {wheel.sha256: tree for wheel, tree in zip(wheels, settled, strict=True)}
+
+    def _tree(self, wheel: LockedWheel) -> InstalledWheel:
+        """The wheel as it lies in the image if it clashes with no other."""
+        if wheel.sha256 not in self.trees:
+            self.trees[wheel.sha256] = self._install(wheel)
+        return self.trees[wheel.sha256]
 
     def _install(self, wheel: LockedWheel) -> InstalledWheel:
         from dockyard.wheels.install import install_wheel
@@ -179,10 +237,38 @@ class _Execution:
             trim=self.inputs.config.trim,
         )
 
-    def _check_clashes(self) -> None:
-        """Look for clashes, unless this very set of wheels is known to have none."""
-        if not self.cache.read_record("clash-free", self._clash_key):
+    def _free_of_clashes(self, jobs: Sequence[LayerJob], entries: Mapping[str, LayerEntry]) -> bool:
+        """Whether this very set of wheels is known to have no clash.
+
+        Bytecode in the index was made of all of them, after they had been looked at.
+        """
+        if self.cache.read_record("clash-free", self._clash_key):
+            return True
+        return any(job.kind == "bytecode" and job.key in entries for job in jobs)
+
+    def _check_clashes(self, jobs: Sequence[LayerJob], entries: Mapping[str, LayerEntry]) -> None:
+        """Look for clashes, in the wheels or in the lists of their files that the index has."""
+        if self._free_of_clashes(jobs, entries):
+            return
+        wheels = self.inputs.lock.wheels
+        if all(wheel.sha256 in self.paths for wheel in wheels):
             _ = self._installed
+            return
+        from dockyard.wheels.clash import clash_error, find_clashes
+
+        assert self.index is not None
+        listed = [
+            entries[job.key]
+            for job, planned in zip(jobs, self.plan.layers, strict=True)
+            if any(wheel.sha256 not in self.paths for wheel in planned.wheels)
+        ]
+        claims = {each.name: each for each in self.index.claims(listed)}
+        here = [self._tree(wheel) for wheel in wheels if wheel.sha256 in self.paths]
+        names = {each.name for each in here}
+        others = [each for name, each in claims.items() if name not in names]
+        if clashes := find_clashes([*here, *others]):
+            raise clash_error(clashes)
+        self.cache.write_record("clash-free", self._clash_key, True)
 
     def _wheels_job(self, layer: PlannedLayer) -> LayerJob:
         facts: list[Any] = []
@@ -194,7 +280,7 @@ class _Execution:
                 # What a preference takes away makes another layer.
                 fact["files"] = [entry.path for entry in self._installed[wheel.sha256].entries]
             facts.append(fact)
-        key = layer_key(
+        inputs = layer_inputs(
             "wheels",
             wheels=facts,
             python=self.plan.python,
@@ -202,7 +288,12 @@ class _Execution:
             trim=self._trim_version(layer),
             compression=self.compression,
         )
-        return self._as_job(layer, key, lambda: self._wheel_entries(layer.wheels))
+        return self._known_job(
+            layer,
+            inputs,
+            lambda: self._wheel_entries(layer.wheels),
+            claims=lambda: self._trees_of(layer.wheels),
+        )
 
     def _trim_version(self, layer: PlannedLayer) -> Any:
         """What trimming does to the layer; None where it does nothing, so that it is shared."""
@@ -215,7 +306,13 @@ class _Execution:
     def _wheel_entries(self, wheels: Sequence[LockedWheel]) -> list[FileEntry]:
         from dockyard.wheels.clash import merge_entries
 
-        return merge_entries([self._installed[wheel.sha256] for wheel in wheels])
+        return merge_entries(self._trees_of(wheels))
+
+    def _trees_of(self, wheels: Sequence[LockedWheel]) -> list[InstalledWheel]:
+        """Wheels as they lie in the image; what a preference takes away is known from all."""
+        if self.inputs.config.prefer:
+            return [self._installed[wheel.sha256] for wheel in wheels]
+        return [self._tree(wheel) for wheel in wheels]
 
     # Jobs
 
@@ -233,6 +330,17 @@ class _Execution:
                 )
                 return self._as_job(layer, key, lambda: layer.entries)
 
+    def _known_job(
+        self,
+        layer: PlannedLayer,
+        inputs: str,
+        entries: Callable[[], Sequence[FileEntry]],
+        claims: Callable[[], Sequence[InstalledWheel]] | None = None,
+    ) -> LayerJob:
+        """A layer whose inputs other machines have too, so that an index may have it."""
+        job = self._as_job(layer, key_of(inputs), entries)
+        return replace(job, inputs=inputs, claims=claims)
+
     def _as_job(
         self, layer: PlannedLayer, key: str, entries: Callable[[], Sequence[FileEntry]]
     ) -> LayerJob:
@@ -242,6 +350,7 @@ class _Execution:
             created_by=layer.created_by,
             size=layer.size or 0,
             entries=entries,
+            kind=layer.kind,
         )
 
     @property
@@ -267,7 +376,7 @@ class _Execution:
     def _debian_job(self, layer: PlannedLayer) -> LayerJob:
         debian = self._debian
         added = [package.sha256 for package in debian.apt] if layer.kind == "apt" else []
-        key = layer_key(
+        inputs = layer_inputs(
             layer.kind,
             base=debian.base.key,
             apt=added,
@@ -280,7 +389,7 @@ class _Execution:
                 return list(self._base_files.apt)
             return [*self._base_files.base, *venv_entries(self.venv)]
 
-        return self._as_job(layer, key, entries)
+        return self._known_job(layer, inputs, entries)
 
     @property
     def _base_key(self) -> str:
@@ -302,12 +411,17 @@ class _Execution:
         from dockyard.build.image_base import unpacked_python
 
         with self.reporter.task("Unpacking the base's Python"):
-            return unpacked_python(foundation.image, foundation.interpreter, cache=self.cache)
+            return unpacked_python(
+                foundation.image,
+                foundation.interpreter,
+                cache=self.cache,
+                reporter=self.reporter,
+            )
 
     def _bytecode_job(self, layer: PlannedLayer) -> LayerJob:
         from dockyard.build.startup import bytecode_entries, bytecode_version, import_facts
 
-        key = layer_key(
+        inputs = layer_inputs(
             "bytecode",
             method=bytecode_version(),
             mode=self.inputs.config.bytecode,
@@ -334,4 +448,4 @@ class _Execution:
                 reporter=self.reporter,
             )
 
-        return self._as_job(layer, key, entries)
+        return self._known_job(layer, inputs, entries)

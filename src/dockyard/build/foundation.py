@@ -16,16 +16,13 @@ from dockyard.errors import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from dockyard.build.base_packages import BasePackages
-    from dockyard.cache import Cache
+    from dockyard.build.image_base import BaseImageFacts
     from dockyard.debian.base import DebianBase
     from dockyard.debian.mirror import Mirror
     from dockyard.debian.package import DebianPackage
     from dockyard.oci.image import Image
-    from dockyard.oci.platform import Platform
-    from dockyard.progress import Reporter
     from dockyard.wheels.lock import LockedWheel
     from dockyard.wheels.provided import ProvidedDistribution
 
@@ -116,36 +113,12 @@ def check_replaced(foundation: Foundation, wheels: Sequence[LockedWheel]) -> Non
             )
 
 
-def open_image(base: str, platform: Platform, *, folder: Path) -> Image:
-    """Open a local base image: "oci:DIR" or "archive:FILE"; raises BuildError for others.
-
-    folder: what a relative path starts from.
-    """
-    kind, _, rest = base.partition(":")
-    if kind == "oci" and rest:
-        from dockyard.oci.layout import read_layout
-
-        return read_layout(folder / rest, platform=platform)
-    if kind == "archive" and rest:
-        from dockyard.oci.archive import read_archive
-
-        return read_archive(folder / rest, platform=platform)
-    raise BuildError(
-        f"the base {base!r} is in a registry, and bases from registries aren't supported yet",
-        where="`base`",
-        hint="Leave `base` out, or save the image and name the file: docker save IMAGE -o "
-        'base.tar, then base = "archive:base.tar".',
-    )
-
-
-def open_foundation(
-    base: str, python: str, platform: Platform, *, folder: Path, cache: Cache, reporter: Reporter
+def image_foundation(
+    base: str, image: Image, facts: BaseImageFacts, python: str
 ) -> ImageFoundation:
-    """Open a local base image and find the Python that was chosen in it."""
-    from dockyard.build.image_base import need_glibc, read_base
+    """The image as what is built upon, with the Python that was chosen in it."""
+    from dockyard.build.image_base import need_glibc
 
-    image = open_image(base, platform, folder=folder)
-    facts = read_base(image, cache=cache, reporter=reporter)
     if python not in facts.pythons:
         raise BuildError(
             f"the base has no Python {python}",

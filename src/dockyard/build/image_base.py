@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from dockyard.build.base_packages import BasePackages, read_packages
 from dockyard.build.store import layer_key
 from dockyard.build.unpack import unpacked_by
 from dockyard.errors import BuildError
+from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from dockyard.build.layer_index import LayerIndex
     from dockyard.cache import Cache
     from dockyard.oci.image import Image
     from dockyard.oci.tree import ImageTree
@@ -76,24 +79,51 @@ def facts_key(image: Image) -> str:
     return layer_key(_RECORD, version=_VERSION, image=str(image.digest))
 
 
-def read_base(image: Image, *, cache: Cache, reporter: Reporter) -> BaseImageFacts:
-    """Look into the image, once: the answer is kept."""
+def read_base(
+    image: Image, *, cache: Cache, reporter: Reporter, index: LayerIndex | None = None
+) -> BaseImageFacts:
+    """Look into the image, once: the answer is kept, in the registry's index as well."""
     key = facts_key(image)
     known: Any = cache.read_record(_RECORD, key)
     if known is not None:
         return BaseImageFacts.from_record(known)
+    if index is not None and (facts := _told(index.base_facts(key))) is not None:
+        cache.write_record(_RECORD, key, facts.to_record())
+        return facts
+    facts = _read(image, cache, reporter)
+    cache.write_record(_RECORD, key, facts.to_record())
+    if index is not None:
+        index.add_base_facts(key, json.dumps(facts.to_record(), sort_keys=True).encode())
+    return facts
+
+
+def _told(data: bytes | None) -> BaseImageFacts | None:
+    """What another machine found out; None where it can't be understood."""
+    try:
+        return BaseImageFacts.from_record(json.loads(data)) if data is not None else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _read(image: Image, cache: Cache, reporter: Reporter) -> BaseImageFacts:
     from dockyard.oci.tree import read_tree
 
+    image = _at_hand(image, cache, reporter)
     with reporter.task("Looking into the base"):
         tree = read_tree(image)
         pythons = _pythons(tree.files)
-        facts = BaseImageFacts(
+        return BaseImageFacts(
             pythons=pythons,
             packages={minor: read_packages(tree, path) for minor, path in pythons.items()},
             glibc=_glibc(tree),
         )
-    cache.write_record(_RECORD, key, facts.to_record())
-    return facts
+
+
+def _at_hand(image: Image, cache: Cache, reporter: Reporter) -> Image:
+    """The image with its layers on the disk: each is read more than once."""
+    from dockyard.oci.registry.pull import pull_layers
+
+    return pull_layers(image, cache, reporter=reporter)
 
 
 def _pythons(files: Mapping[str, object]) -> dict[str, str]:
@@ -121,7 +151,9 @@ def _glibc(tree: ImageTree) -> str | None:
     return None
 
 
-def unpacked_python(image: Image, interpreter: str, *, cache: Cache) -> Path:
+def unpacked_python(
+    image: Image, interpreter: str, *, cache: Cache, reporter: Reporter = SILENT
+) -> Path:
     """The folder in `cache` with what the image's Python needs, unpacked now if it isn't there.
 
     interpreter: its path in the image. Raises ImageError when a layer is damaged, BuildError when
@@ -129,7 +161,7 @@ def unpacked_python(image: Image, interpreter: str, *, cache: Cache) -> Path:
     """
     return unpacked_by(
         f"python of image {image.digest} {interpreter}",
-        lambda root: _unpack(image, interpreter, root),
+        lambda root: _unpack(_at_hand(image, cache, reporter), interpreter, root),
         cache=cache,
     )
 

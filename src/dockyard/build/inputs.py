@@ -10,15 +10,15 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dockyard.build.foundation import (
     DebianFoundation,
     check_replaced,
     debian_pythons,
+    image_foundation,
     is_debian,
-    open_foundation,
-    open_image,
 )
 from dockyard.build.plan import Decision
 from dockyard.errors import BuildError, ResolveError
@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from dockyard.app.detect import DependencySource, Detected
     from dockyard.app.entries import AppEntries
     from dockyard.build.foundation import Foundation
+    from dockyard.build.image_base import BaseImageFacts
     from dockyard.build.request import BuildRequest
-    from dockyard.cache import Cache
+    from dockyard.build.workshop import Workshop
     from dockyard.debian.mirror import Mirror
-    from dockyard.fetch import Fetcher
+    from dockyard.oci.digest import Digest
+    from dockyard.oci.image import Image
     from dockyard.oci.platform import Platform
-    from dockyard.progress import Reporter
     from dockyard.wheels.lock import Lock, LockedWheel
     from dockyard.wheels.pylock import LockFile
     from dockyard.wheels.requirement import DependencySource as Source
@@ -86,69 +87,45 @@ def platforms_of(request: BuildRequest) -> tuple[Platform, ...]:
 
 
 def resolve_for_lock(
-    request: BuildRequest,
-    platform: Platform,
-    *,
-    cache: Cache,
-    fetcher: Fetcher,
-    reporter: Reporter,
+    request: BuildRequest, platform: Platform, *, shop: Workshop
 ) -> tuple[Foundation, Lock]:
     """What a lock is written from: the base, and the resolution with its document."""
-    gathering, minors = _begin(request, platform, cache, fetcher, reporter)
+    gathering, minors = _begin(request, platform, shop)
     gathering.locking = True
     foundation, lock, _ = gathering.first_that_resolves(minors)
     return foundation, lock
 
 
-def stale_lock_reasons(
-    request: BuildRequest,
-    platform: Platform,
-    *,
-    cache: Cache,
-    fetcher: Fetcher,
-    reporter: Reporter,
-) -> list[str]:
+def stale_lock_reasons(request: BuildRequest, platform: Platform, *, shop: Workshop) -> list[str]:
     """Why the project's pylock.toml isn't current for this platform; empty when it is."""
-    gathering, minors = _begin(request, platform, cache, fetcher, reporter)
+    gathering, minors = _begin(request, platform, shop)
     return gathering.stale_reasons(minors[0])
 
 
 def _begin(
-    request: BuildRequest,
-    platform: Platform,
-    cache: Cache,
-    fetcher: Fetcher,
-    reporter: Reporter,
-    outputs: Sequence[Path] = (),
+    request: BuildRequest, platform: Platform, shop: Workshop, outputs: Sequence[Path] = ()
 ) -> tuple[_Gathering, Sequence[str]]:
     """Look at the project; also the Pythons to try, the best first."""
     from dockyard.app.detect import choose_python, detect
 
     config, origin = read_config(request)
     detected = detect(request.folder, config, origin, outputs=outputs)
+    gathering = _Gathering(request, platform, config, detected, shop)
     offered = debian_pythons(config.base)
     if not is_debian(config.base):
-        offered = _image_pythons(request, config, platform, cache, reporter)
+        offered = gathering.image_pythons()
     choice = choose_python(detected.python, offered, base=config.base or "the base")
-    gathering = _Gathering(
-        request, platform, config, detected, cache, fetcher, reporter, str(choice)
-    )
+    gathering.why_python = str(choice)
     return gathering, (choice.value.minor, *choice.value.fallback)
 
 
 def gather(
-    request: BuildRequest,
-    platform: Platform,
-    *,
-    outputs: Sequence[Path] = (),
-    cache: Cache,
-    fetcher: Fetcher,
-    reporter: Reporter,
+    request: BuildRequest, platform: Platform, *, shop: Workshop, outputs: Sequence[Path] = ()
 ) -> Inputs:
     """Look at the project, choose a Python and a base, and resolve what it depends on."""
     from dockyard.app.entries import app_entries
 
-    gathering, minors = _begin(request, platform, cache, fetcher, reporter, outputs)
+    gathering, minors = _begin(request, platform, shop, outputs)
     config, detected = gathering.config, gathering.detected
     foundation, lock, failures = gathering.first_that_resolves(minors)
     python = lock.python
@@ -214,27 +191,6 @@ def base_folder(request: BuildRequest) -> Path:
     return Path.cwd() if "base" in request.overrides else project_root(request.folder)
 
 
-def _image_pythons(
-    request: BuildRequest,
-    config: AppConfig,
-    platform: Platform,
-    cache: Cache,
-    reporter: Reporter,
-) -> tuple[str, ...]:
-    from dockyard.build.image_base import read_base
-
-    assert config.base is not None
-    image = open_image(config.base, platform, folder=base_folder(request))
-    pythons = read_base(image, cache=cache, reporter=reporter).pythons
-    if not pythons:
-        raise BuildError(
-            f"the base {config.base} has no Python",
-            where="`base`",
-            hint="Use an image that has one, or leave `base` out.",
-        )
-    return tuple(sorted(pythons))
-
-
 def _base_reason(config: AppConfig) -> str:
     return "as configured" if config.base else "the Debian suite that has this Python"
 
@@ -248,10 +204,7 @@ class _Gathering:
         platform: Platform,
         config: AppConfig,
         detected: Detected,
-        cache: Cache,
-        fetcher: Fetcher,
-        reporter: Reporter,
-        why_python: str,
+        shop: Workshop,
     ) -> None:
         from dockyard.wheels.settings import gather_settings
 
@@ -259,11 +212,12 @@ class _Gathering:
         self.platform = platform
         self.config = config
         self.detected = detected
-        self.cache = cache
-        self.fetcher = fetcher
-        self.reporter = reporter
+        self.shop = shop
+        self.cache = shop.cache
+        self.fetcher = shop.fetcher
+        self.reporter = shop.reporter
         self.settings: IndexSettings = gather_settings(detected.folder)
-        self.why_python = why_python
+        self.why_python = ""
         self.how_resolved = ""
         self.locking = False
 
@@ -287,14 +241,8 @@ class _Gathering:
     def _foundation(self, minor: str) -> Foundation:
         if not is_debian(self.config.base):
             assert self.config.base is not None
-            return open_foundation(
-                self.config.base,
-                minor,
-                self.platform,
-                folder=base_folder(self.request),
-                cache=self.cache,
-                reporter=self.reporter,
-            )
+            image, facts = self._base_image
+            return image_foundation(self.config.base, image, facts, minor)
         from dockyard.debian.base import DebianBase, resolve_apt, resolve_base
 
         mirror = self._mirror()
@@ -321,6 +269,44 @@ class _Gathering:
             upgrade=self.request.upgrade,
         )
         return DebianFoundation(base=base, apt=apt, mirror=mirror)
+
+    @cached_property
+    def _base_image(self) -> tuple[Image, BaseImageFacts]:
+        """The image that `base` names, and what is known of it."""
+        from dockyard.build.base_source import BaseSource
+        from dockyard.build.image_base import read_base
+
+        assert self.config.base is not None
+        source = BaseSource(
+            shop=self.shop,
+            folder=base_folder(self.request),
+            upgrade=self.request.upgrade,
+            offline=self.request.offline,
+        )
+        image = source.open(self.config.base, self.platform, pinned=self._pinned_image())
+        facts = read_base(image, cache=self.cache, reporter=self.reporter, index=self.shop.index)
+        return image, facts
+
+    def image_pythons(self) -> tuple[str, ...]:
+        """The Pythons of the image that `base` names."""
+        _, facts = self._base_image
+        if not facts.pythons:
+            raise BuildError(
+                f"the base {self.config.base} has no Python",
+                where="`base`",
+                hint="Use an image that has one, or leave `base` out.",
+            )
+        return tuple(sorted(facts.pythons))
+
+    def _pinned_image(self) -> Digest | None:
+        """The digest that pylock.toml has for the base on this platform."""
+        from dockyard.oci.digest import Digest
+
+        for key, record in self._locked_bases().items():
+            of_platform = key.startswith(f"{self.platform.architecture}-")
+            if of_platform and record.get("image") == self.config.base:
+                return Digest.parse(str(record.get("digest")))
+        return None
 
     def _earlier_lock(self) -> LockFile | None:
         """The lock whose versions are to be kept when a new one is written."""
@@ -360,19 +346,22 @@ class _Gathering:
             )
         return mirror
 
-    def _pinned_base(self, minor: str) -> dict[str, Any] | None:
-        """The base that pylock.toml names for this platform and Python, if it is to be used."""
+    def _locked_bases(self) -> dict[str, dict[str, Any]]:
+        """The bases that pylock.toml names, by platform and Python, if they are to be used."""
         name = self.detected.dependencies.value.lock
         if name is None or self.request.upgrade:
-            return None
+            return {}
         from dockyard.wheels.pylock import read_pylock
 
         bases = read_pylock(self.detected.folder / name).tool.get("base")
         if not isinstance(bases, dict):
-            return None
-        record = bases.get(f"{self.platform.architecture}-python{minor}")
-        fits = isinstance(record, dict) and record.get("shell") == self.config.shell
-        return record if fits else None
+            return {}
+        return {key: record for key, record in bases.items() if isinstance(record, dict)}
+
+    def _pinned_base(self, minor: str) -> dict[str, Any] | None:
+        """The Debian base that pylock.toml names for this platform and Python."""
+        record = self._locked_bases().get(f"{self.platform.architecture}-python{minor}")
+        return record if record is not None and record.get("shell") == self.config.shell else None
 
     def _lock(self, minor: str, foundation: Foundation) -> Lock:
         from dockyard.wheels.lock import Lock

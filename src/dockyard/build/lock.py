@@ -40,22 +40,16 @@ def lock_project(
     request: BuildRequest, *, cache: Cache | None = None, reporter: Reporter = SILENT
 ) -> WrittenLock:
     """Resolve for every platform of the project and write pylock.toml into its folder."""
-    from dockyard.build.api import workshop
     from dockyard.build.inputs import platforms_of, resolve_for_lock
+    from dockyard.build.workshop import open_workshop
     from dockyard.wheels.pylock import write_pylock
     from dockyard.wheels.stale import base_key
 
     locks: list[Lock] = []
     bases: dict[str, Any] = {}
-    with workshop(request, cache, reporter) as (shop, fetcher):
+    with open_workshop(request, cache, reporter) as shop:
         for platform in platforms_of(request):
-            foundation, lock = resolve_for_lock(
-                request,
-                platform,
-                cache=shop,
-                fetcher=fetcher,
-                reporter=reporter,
-            )
+            foundation, lock = resolve_for_lock(request, platform, shop=shop)
             locks.append(lock)
             bases[base_key(lock.target)] = _base_record(foundation, lock)
     if not any(lock.document for lock in locks):
@@ -88,17 +82,15 @@ def check_lock(
     request: BuildRequest, *, cache: Cache | None = None, reporter: Reporter = SILENT
 ) -> None:
     """Raise BuildError, with the reasons, unless pylock.toml is there and current."""
-    from dockyard.build.api import workshop
     from dockyard.build.inputs import platforms_of, stale_lock_reasons
+    from dockyard.build.workshop import open_workshop
 
     path = request.folder.absolute() / NAME
     if not path.exists():
         raise BuildError("there is no lock", where=str(path), hint="Make one: dockyard lock")
-    with workshop(request, cache, reporter) as (shop, fetcher):
+    with open_workshop(request, cache, reporter) as shop:
         for platform in platforms_of(request):
-            reasons = stale_lock_reasons(
-                request, platform, cache=shop, fetcher=fetcher, reporter=reporter
-            )
+            reasons = stale_lock_reasons(request, platform, shop=shop)
             if reasons:
                 raise BuildError(
                     f"{NAME} isn't current: {'; '.join(reasons)}",

@@ -18,26 +18,34 @@ from dockyard.build.store import LayerStore, layer_key
 from dockyard.files import SliceSource, with_parents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from dockyard.cache import Cache
     from dockyard.files import FileEntry
     from dockyard.oci.layer import Compression, Layer
     from dockyard.progress import Reporter, Task
+    from dockyard.wheels.clash import Claims
 
 _MEMO_SIZE = 1 << 20  # Bytes; smaller files are hashed each time.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerJob:
-    """One layer to find or make. `entries` is called only when it must be packed."""
+    """One layer to find or make. `entries` is called only when it must be packed.
+
+    inputs: the text whose hash is the key, for layers that a registry's index may have; claims:
+    the files of its wheels, for the index.
+    """
 
     key: str
     title: str
     created_by: str
     size: int
     entries: Callable[[], Sequence[FileEntry]] = field(repr=False)
+    kind: str = ""
+    inputs: str | None = field(default=None, repr=False)
+    claims: Callable[[], Sequence[Claims]] | None = field(default=None, repr=False)
 
 
 def make_layers(
@@ -46,17 +54,12 @@ def make_layers(
     store: LayerStore,
     compression: Compression,
     reporter: Reporter,
+    known: Mapping[str, Layer],
     workers: int = 2,
 ) -> list[Layer]:
-    """Find or pack every job's layer; return them in the jobs' order."""
-    layers: dict[str, Layer] = {}
-    missing: list[LayerJob] = []
-    for job in jobs:
-        found = store.find(job.key, created_by=job.created_by)
-        if found is None:
-            missing.append(job)
-        else:
-            layers[job.key] = found
+    """Pack the layers that aren't known (by key); return all in the jobs' order."""
+    layers = dict(known)
+    missing = [job for job in jobs if job.key not in layers]
 
     def pack(job: LayerJob) -> Layer:
         with ExitStack() as stack:

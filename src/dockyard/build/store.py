@@ -34,9 +34,18 @@ _RECORD = "layers"
 
 def layer_key(kind: str, **inputs: Any) -> str:
     """The cache key of a layer of this kind made from these JSON-able inputs."""
+    return key_of(layer_inputs(kind, **inputs))
+
+
+def layer_inputs(kind: str, **inputs: Any) -> str:
+    """The text whose SHA-256 is the key."""
     facts = {"layout": LAYOUT_VERSION, "kind": kind, **inputs}
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"))
+
+
+def key_of(inputs: str) -> str:
+    """The key of these inputs."""
+    return hashlib.sha256(inputs.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

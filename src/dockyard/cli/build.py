@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that change what is built, as `config` overrides by configuration key."""
     options = [
-        click.option(
-            "--base", help="Base: bookworm, trixie, or a local image as oci:DIR or archive:FILE."
-        ),
+        click.option("--base", help="Base: bookworm, trixie, an image, oci:DIR or archive:FILE."),
         click.option("--python", help="Python version of the image, such as 3.11."),
         click.option(
             "--accelerator",
@@ -57,6 +55,12 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--locked", is_flag=True, help="Fail when pylock.toml is missing or not current."
         ),
         click.option("--offline", is_flag=True, help="Use only what the cache holds."),
+        click.option(
+            "--insecure",
+            multiple=True,
+            metavar="REGISTRY",
+            help="A registry with which plain HTTP is allowed; may be repeated.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -72,7 +76,14 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "outputs",
     multiple=True,
     metavar="TARGET",
-    help="docker, oci:DIR or archive:FILE.tar; may be repeated. Default: docker if one answers.",
+    help="docker, oci:DIR, archive:FILE.tar or registry:NAME; may be repeated. Default: docker if "
+    "one answers.",
+)
+@click.option("--push", is_flag=True, help="Push the image to the registry that its name says.")
+@click.option(
+    "--layer-index/--no-layer-index",
+    default=None,
+    help="Whether known layers are looked up in the registry, and new ones entered.",
 )
 @build_options
 @click.option("--dry-run", is_flag=True, help="Print the plan and build nothing.")
@@ -83,12 +94,15 @@ def build(
     folder: Path,
     tags: tuple[str, ...],
     outputs: tuple[str, ...],
+    push: bool,
     dry_run: bool,
     as_json: bool,
     reporter: Reporter,
     **options: Any,
 ) -> None:
     """Build an image from the project in FOLDER, without a daemon.
+
+    With --push it goes to its registry; layers that the registry has are neither fetched nor made.
 
     With no configuration the dependencies, the Python version, the start command, the port and
     the model files are detected; `dockyard build --dry-run` says what and why.
@@ -104,7 +118,7 @@ def build(
         else:
             print_plan(plan, reporter=reporter)
         return
-    targets, engine = choose_targets(outputs)
+    targets, engine = choose_targets((*outputs, "registry") if push else outputs)
     built = build_project(request, targets=targets, engine=engine, reporter=reporter)
     if as_json:
         print(json.dumps(built.to_json(), indent=2))
@@ -113,7 +127,12 @@ def build(
 
 
 def build_request(
-    folder: Path, *, tags: tuple[str, ...] = (), platforms: Sequence[str] = (), **options: Any
+    folder: Path,
+    *,
+    tags: tuple[str, ...] = (),
+    platforms: Sequence[str] = (),
+    insecure: Sequence[str] = (),
+    **options: Any,
 ) -> BuildRequest:
     """Make the build's request from the command line's options."""
     from dockyard.build.request import BuildRequest
@@ -121,7 +140,12 @@ def build_request(
     switches = {name: options.pop(name, False) for name in ("upgrade", "locked", "offline")}
     overrides = {key: value for key, value in options.items() if value is not None}
     return BuildRequest.parse(
-        folder, platforms=platforms, overrides=overrides, tags=tags, **switches
+        folder,
+        platforms=platforms,
+        overrides=overrides,
+        tags=tags,
+        insecure=insecure,
+        **switches,
     )
 
 
@@ -166,7 +190,7 @@ def _find_engine(*, asked_for: bool) -> DockerEngine:
             f"there is no engine to load the image into: {error.what}",
             where=error.where,
             hint="Start Docker or Podman, or say where the image goes: "
-            "-o oci:DIR or -o archive:FILE.tar.",
+            "--push, -o oci:DIR or -o archive:FILE.tar.",
         ) from error
 
 
@@ -185,8 +209,10 @@ def print_built(project: BuiltProject, seconds: float) -> None:
     for target in project.targets:
         if target.kind == "docker":
             print(f"  run it  dockyard run {project.references[0]}")
-        else:
+        elif target.path is not None:
             print(f"  at      {target.path}")
+    for name in project.pushed:
+        print(f"  pushed  {name}")
 
 
 def _measures(image: Image) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from packaging.utils import canonicalize_name
 
@@ -21,10 +21,42 @@ from dockyard.errors import FileTreeError, WheelError
 from dockyard.files import DeflatedSource, SliceSource
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from dockyard.files import FileEntry, Source
     from dockyard.wheels.install import InstalledWheel
+
+
+class Claims(Protocol):
+    """A distribution and the paths that it wants."""
+
+    @property
+    def name(self) -> str:
+        """The distribution's normalized name."""
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """Its files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileClaims:
+    """What is known of a wheel whose bytes aren't here: the files that it has in the image."""
+
+    name: str
+    entries: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedSource:
+    """A file that is known by its size and SHA-256 alone."""
+
+    size: int
+    sha256: bytes
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """There are none to give."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +77,7 @@ class Clash:
         return f"/{self.path} differs between {self.first} and {self.second}"
 
 
-def find_clashes(
-    installed: Sequence[InstalledWheel], *, prefer: Collection[str] = ()
-) -> list[Clash]:
+def find_clashes(installed: Sequence[Claims], *, prefer: Collection[str] = ()) -> list[Clash]:
     """Return the clashes among `installed`, sorted by path, without those that `prefer` settles.
 
     A clash is settled when exactly one of its two sides is in `prefer` (names in any spelling).
@@ -114,7 +144,7 @@ def merge_entries(installed: Iterable[InstalledWheel]) -> list[FileEntry]:
     return list(found.values())
 
 
-def _all_clashes(installed: Sequence[InstalledWheel]) -> list[Clash]:
+def _all_clashes(installed: Sequence[Claims]) -> list[Clash]:
     owners: dict[str, list[tuple[str, FileEntry]]] = {}
     for wheel in installed:
         for entry in wheel.entries:
@@ -157,14 +187,17 @@ def same_content(one: FileEntry, other: FileEntry) -> bool:
         and one.source.crc32 != other.source.crc32
     ):
         return False
-    return _hash(one.source) == _hash(other.source)
+    return content_hash(one.source) == content_hash(other.source)
 
 
 def _known_hash(source: Source) -> bytes | None:
-    return source.sha256 if isinstance(source, DeflatedSource | SliceSource) else None
+    if isinstance(source, DeflatedSource | SliceSource | ListedSource):
+        return source.sha256
+    return None
 
 
-def _hash(source: Source) -> bytes:
+def content_hash(source: Source) -> bytes:
+    """The SHA-256 of a file's bytes, which are read only if it isn't known; raises WheelError."""
     digest = _known_hash(source)
     if digest is not None:
         return digest
