@@ -267,7 +267,7 @@ class AppConfig(BaseModel):
     layer_index: Annotated[
         str,
         PlainValidator(values.layer_index),
-        WithJsonSchema({"anyOf": [_STRING, {"type": "boolean"}]}),
+        WithJsonSchema({"anyOf": [STRING, {"type": "boolean"}]}),
     ] = Field(
         "layers",
         description="The repository, beside the image in its registry, where layers that are known "

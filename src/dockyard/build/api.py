@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dockyard.oci.platform import Platform
     from dockyard.oci.reference import Reference
     from dockyard.oci.registry.api import Registries
+    from dockyard.oci.registry.push import Pushed
     from dockyard.progress import Reporter
 
 
@@ -63,12 +64,13 @@ class BuiltImage:
 class BuiltProject:
     """The images that were built, one for each platform, and where they went.
 
-    pushed: names in registries.
+    pushed: names in registries; uploaded: bytes of blobs that were sent there.
     """
 
     images: tuple[BuiltImage, ...]
     targets: tuple[Target, ...]
     pushed: tuple[str, ...] = ()
+    uploaded: int = 0
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -92,6 +94,7 @@ class BuiltProject:
             "digest": str(self.digest),
             "targets": [str(target) for target in self.targets],
             "pushed": list(self.pushed),
+            "uploaded": self.uploaded,
             "images": [built.to_json() for built in self.images],
         }
 
@@ -167,7 +170,8 @@ def plan_project(
     from dockyard.build.workshop import open_workshop
 
     images = []
-    with open_workshop(request, cache, reporter, registries=registries) as shop:
+    insecure = _insecure_hosts(request, ())
+    with open_workshop(request, cache, reporter, registries=registries, insecure=insecure) as shop:
         for platform in platforms_of(request):
             inputs, plan = _planned(request, platform, shop, outputs=())
             savings = trim_savings(
@@ -211,7 +215,8 @@ def build_project(
         reporter.note(f"Building for {platforms[0]} alone, which the engine takes")
     made: list[MadeImage] = []
     built = []
-    with open_workshop(request, cache, reporter, registries=registries) as shop:
+    insecure = _insecure_hosts(request, pushed)
+    with open_workshop(request, cache, reporter, registries=registries, insecure=insecure) as shop:
         shop = replace(shop, index=_layer_index(request, pushed, shop))
         for platform in platforms:
             inputs, plan = _planned(request, platform, shop, outputs=outputs)
@@ -223,11 +228,12 @@ def build_project(
             made.append(execute(plan, inputs, shop=shop))
             built.append(BuiltImage(image=made[-1].image, plan=plan))
         references = built[0].plan.references
-        _deliver(made, targets, pushed, references=references, loader=engine, shop=shop)
+        done = _deliver(made, targets, pushed, references=references, loader=engine, shop=shop)
     return BuiltProject(
         images=tuple(built),
         targets=tuple(targets),
         pushed=tuple(reference.familiar() for reference in pushed),
+        uploaded=sum(each.sizes["uploaded"] for each in done),
     )
 
 
@@ -248,6 +254,18 @@ def pushed_to(request: BuildRequest, targets: Sequence[Target]) -> tuple[Referen
         names = request.tags or [f"{name}:{tag}" for tag in config.tags]
         found += [registry_reference(each) for each in names]
     return tuple(dict.fromkeys(found))
+
+
+def _insecure_hosts(request: BuildRequest, pushed: Sequence[Reference]) -> set[str]:
+    """The registries that the request names, if plain HTTP is allowed with them."""
+    from dockyard.build.base_source import base_reference
+    from dockyard.build.inputs import read_config
+
+    if not request.insecure:
+        return set()
+    config, _ = read_config(request)
+    base = base_reference(config.base)
+    return {reference.domain for reference in (*pushed, *([base] if base else []))}
 
 
 def _layer_index(
@@ -275,34 +293,63 @@ def _deliver(
     references: Sequence[str],
     loader: Loader | None,
     shop: Workshop,
-) -> None:
-    from dockyard.build.sinks import deliver, push_to
+) -> tuple[Pushed, ...]:
+    from dockyard.build.sinks import deliver, for_engine
 
     images = [each.image for each in made]
     for target in targets:
         if target.kind == "registry":
             continue
+        taken = {image.platform for image in images}
+        if target.kind == "docker" and loader is not None:
+            taken = {for_engine([image.platform for image in images], loader)}
         deliver(
-            images,
+            [
+                _with_bytes(image, target, loader, shop) if image.platform in taken else image
+                for image in images
+            ],
             target,
             references=references,
             loader=loader,
+            reporter=shop.reporter,
+        )
+    return _push(made, pushed, shop) if pushed else ()
+
+
+def _with_bytes(image: Image, target: Target, loader: Loader | None, shop: Workshop) -> Image:
+    """The image with the layers on this machine that the target will ask for."""
+    from dockyard.build.sinks import known_prefix
+    from dockyard.oci.registry.pull import pull_layers
+
+    known = known_prefix(image, loader.known_layers()) if target.kind == "docker" and loader else ()
+    return pull_layers(image, shop.cache, skip=known, reporter=shop.reporter)
+
+
+def _push(
+    made: Sequence[MadeImage], pushed: Sequence[Reference], shop: Workshop
+) -> tuple[Pushed, ...]:
+    """Push the image, then enter what is new of it into the layer index."""
+    from dockyard.oci.registry.push import ImagesSource, push_references
+
+    index, mounts = shop.index, {}
+    if index is not None:
+        layers = [layer for each in made for layer in each.image.layers]
+        mounts = {layer.descriptor.digest: [index.repository.path] for layer in layers}
+    source = ImagesSource.of([each.image for each in made])
+    with shop.reporter.task(f"Pushing {pushed[0].familiar()}"):
+        done = push_references(
+            shop.registries,
+            source,
+            source.root,
+            pushed,
+            mounts=mounts,
             cache=shop.cache,
             reporter=shop.reporter,
         )
-    if not pushed:
-        return
-    repositories = push_to(
-        shop.registries,
-        images,
-        references=pushed,
-        mount_from=shop.index.repository.path if shop.index is not None else None,
-        cache=shop.cache,
-        reporter=shop.reporter,
-    )
-    if shop.index is not None:
+    if index is not None:
         fresh = {job.key: (job, layer) for each in made for job, layer in each.fresh}
-        shop.index.add(list(fresh.values()), from_path=repositories[0].path)
+        index.add(list(fresh.values()), from_path=pushed[0].path)
+    return tuple(done)
 
 
 def _planned(

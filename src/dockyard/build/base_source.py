@@ -85,6 +85,15 @@ class BaseSource:
         return image
 
 
+def base_reference(base: str | None) -> Reference | None:
+    """The image in a registry that `base` names; None when it is something else."""
+    from dockyard.build.foundation import is_debian
+
+    if base is None or is_debian(base) or base.startswith(("oci:", "archive:")):
+        return None
+    return _parse(base)
+
+
 def _parse(base: str) -> Reference:
     try:
         return Reference.parse(base)

@@ -182,19 +182,22 @@ class _Execution:
         if not absent:
             return []
         wanted: set[str] = set()
+        everything = False
         for job, planned in zip(jobs, self.plan.layers, strict=True):
             entry = entries.get(job.key)
-            if planned.kind == "bytecode" and job.key not in known:
-                if planned_size := sum(wheel.size or 0 for wheel in absent):
-                    self.reporter.note(
-                        "The bytecode has to be made anew, for which all wheels are fetched "
-                        f'({planned_size / 1e6:.0f} MB); bytecode = "none" does without'
-                    )
-                return absent
             listed = entry is not None and entry.files is not None
             if job.key not in known or not (listed or self._free_of_clashes(jobs, entries)):
                 wanted |= {wheel.sha256 for wheel in planned.wheels}
-        return [wheel for wheel in absent if wheel.sha256 in wanted]
+                everything |= planned.kind == "bytecode"
+        more = [wheel for wheel in absent if wheel.sha256 not in wanted]
+        if everything and more:
+            size = sum(wheel.size or 0 for wheel in more)
+            what = f"{len(more)} wheels" + (f" ({size / 1e6:.0f} MB)" if size else "")
+            self.reporter.note(
+                f"The bytecode has to be made anew, for which {what} are fetched; "
+                'bytecode = "none" does without'
+            )
+        return [wheel for wheel in absent if everything or wheel.sha256 in wanted]
 
     @cached_property
     def _installed(self) -> dict[str, InstalledWheel]:

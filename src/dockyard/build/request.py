@@ -24,15 +24,15 @@ class BuildRequest:
 
     platforms: what to build for, instead of the configured ones; overrides: configuration keys
     and values that win over dockyard.toml; tags: the image's names, instead of the configured
-    ones; insecure: registries with which plain HTTP is allowed; upgrade: resolve anew; locked:
-    pylock.toml must be there and current; offline: use only what the cache holds.
+    ones; insecure: plain HTTP is allowed with the registries named here; upgrade: resolve anew;
+    locked: pylock.toml must be there and current; offline: use only what the cache holds.
     """
 
     folder: Path
     platforms: tuple[Platform, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
-    insecure: tuple[str, ...] = ()
+    insecure: bool = False
     upgrade: bool = False
     locked: bool = False
     offline: bool = False
@@ -45,7 +45,6 @@ class BuildRequest:
         platforms: Sequence[str] = (),
         overrides: Mapping[str, Any],
         tags: Sequence[str] = (),
-        insecure: Sequence[str] = (),
         **switches: bool,
     ) -> BuildRequest:
         """Make a request from command-line values; an item of platforms may list several."""
@@ -60,7 +59,6 @@ class BuildRequest:
             platforms=tuple(dict.fromkeys(Platform.parse(name) for name in names if name.strip())),
             overrides=dict(overrides),
             tags=tuple(tags),
-            insecure=tuple(insecure),
             **switches,
         )
 

@@ -1,12 +1,10 @@
-"""Where a finished image goes: an engine, an OCI layout's folder, an archive's file, a registry.
+"""Where a finished image goes: an engine, an OCI layout's folder, an archive's file.
 
 Rules:
 - A target is written whole or not at all: a file under its name is complete.
 - An engine isn't sent the layers that it has: those are left out from the bottom of the chain.
-- A registry isn't sent the blobs that it has, in whatever repository they are known to be.
-- Of several platforms layouts and registries take all, under one index; an engine takes its own; an
-  archive, which engines read as one image, takes none.
-- Layers of a base that are in a registry are fetched only for a target that takes their bytes.
+- Of several platforms a layout takes all, under one index; an engine takes its own; an archive,
+  which engines read as one image, takes none.
 """
 
 from __future__ import annotations
@@ -26,12 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dockyard.build.request import Target
-    from dockyard.cache import Cache
     from dockyard.oci.digest import Digest
     from dockyard.oci.image import Image
     from dockyard.oci.platform import Platform
-    from dockyard.oci.reference import Reference
-    from dockyard.oci.registry.api import Registries, Repository
     from dockyard.progress import Reporter
 
 
@@ -86,12 +81,11 @@ def deliver(
     *,
     references: Sequence[str],
     loader: Loader | None,
-    cache: Cache,
     reporter: Reporter,
 ) -> None:
     """Write the image, of one platform or several, to the target under these names ("name:tag").
 
-    A registry takes images by `push_to`.
+    A registry isn't a target here: images are pushed to it by `oci.registry.push`.
     """
     if target.kind == "docker":
         if loader is None:
@@ -103,64 +97,14 @@ def deliver(
         image = next(image for image in images if image.platform == chosen)
         if len(images) > 1:
             reporter.note(f"The engine takes the image for {chosen}")
-        known = known_prefix(image, loader.known_layers())
-        image = _with_layers(image, cache, skip=known, reporter=reporter)
         load_into(loader, image, references=references, reporter=reporter)
         return
     assert target.path is not None
-    images = [_with_layers(image, cache, skip=(), reporter=reporter) for image in images]
     if target.kind == "oci":
         _write_layout(images, target.path, references=references, reporter=reporter)
     else:
         check_target(target, [image.platform for image in images])
         _write_archive(images[0], target.path, references=references, reporter=reporter)
-
-
-def _with_layers(
-    image: Image, cache: Cache, *, skip: Sequence[Digest], reporter: Reporter
-) -> Image:
-    """The image with the bytes of all layers but `skip` (diff IDs) on this machine."""
-    from dockyard.oci.registry.pull import pull_layers
-
-    return pull_layers(image, cache, skip=skip, reporter=reporter)
-
-
-def push_to(
-    registries: Registries,
-    images: Sequence[Image],
-    *,
-    references: Sequence[Reference],
-    mount_from: str | None,
-    cache: Cache,
-    reporter: Reporter,
-) -> list[Repository]:
-    """Push the image, of one platform or several, under these names; return the repositories.
-
-    mount_from: the repository of the layer index, which may have any of the layers.
-    """
-    from dockyard.oci.registry.push import push_images
-
-    by_place: dict[str, list[Reference]] = {}
-    for reference in references:
-        by_place.setdefault(reference.repository, []).append(reference)
-    found: list[Repository] = []
-    for same in by_place.values():
-        repository = registries.repository(same[0])
-        mounts: dict[Digest, list[str]] = {}
-        if mount_from is not None:
-            digests = [layer.descriptor.digest for image in images for layer in image.layers]
-            mounts = {digest: [mount_from] for digest in digests}
-        with reporter.task(f"Pushing {same[0].familiar()}"):
-            push_images(
-                images,
-                repository,
-                tags=[each.tag for each in same if each.tag is not None],
-                mounts=mounts,
-                cache=cache,
-                reporter=reporter,
-            )
-        found.append(repository)
-    return found
 
 
 def load_into(

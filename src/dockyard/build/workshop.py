@@ -13,7 +13,7 @@ from dockyard.cache import Cache
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from dockyard.build.layer_index import LayerIndex
     from dockyard.build.request import BuildRequest
@@ -55,8 +55,13 @@ def open_workshop(
     reporter: Reporter = SILENT,
     *,
     registries: Registries | None = None,
+    insecure: Iterable[str] = (),
 ) -> Iterator[Workshop]:
-    """The tools for one request; registries: others than those that this machine reaches."""
+    """The tools for one request.
+
+    registries: others than those that this machine reaches; insecure: hosts of these with which
+    plain HTTP is allowed.
+    """
     from dockyard.fetch import Fetcher
 
     found = cache or Cache()
@@ -66,7 +71,7 @@ def open_workshop(
         def opening() -> Registries:
             from dockyard.oci.registry.connect import HttpRegistries
 
-            return stack.enter_context(HttpRegistries(cache=found, insecure=request.insecure))
+            return stack.enter_context(HttpRegistries(cache=found, insecure=insecure))
 
         yield Workshop(
             cache=found,

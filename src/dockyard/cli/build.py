@@ -57,9 +57,8 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--offline", is_flag=True, help="Use only what the cache holds."),
         click.option(
             "--insecure",
-            multiple=True,
-            metavar="REGISTRY",
-            help="A registry with which plain HTTP is allowed; may be repeated.",
+            is_flag=True,
+            help="Allow plain HTTP and any certificate with the registries named here.",
         ),
     ]
     for option in reversed(options):
@@ -131,20 +130,20 @@ def build_request(
     *,
     tags: tuple[str, ...] = (),
     platforms: Sequence[str] = (),
-    insecure: Sequence[str] = (),
     **options: Any,
 ) -> BuildRequest:
     """Make the build's request from the command line's options."""
     from dockyard.build.request import BuildRequest
 
-    switches = {name: options.pop(name, False) for name in ("upgrade", "locked", "offline")}
+    switches = {
+        name: options.pop(name, False) for name in ("upgrade", "locked", "offline", "insecure")
+    }
     overrides = {key: value for key, value in options.items() if value is not None}
     return BuildRequest.parse(
         folder,
         platforms=platforms,
         overrides=overrides,
         tags=tags,
-        insecure=insecure,
         **switches,
     )
 
@@ -212,7 +211,7 @@ def print_built(project: BuiltProject, seconds: float) -> None:
         elif target.path is not None:
             print(f"  at      {target.path}")
     for name in project.pushed:
-        print(f"  pushed  {name}")
+        print(f"  pushed  {name} ({format_size(project.uploaded)} sent)")
 
 
 def _measures(image: Image) -> str:

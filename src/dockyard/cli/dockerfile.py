@@ -75,16 +75,14 @@ def _generate(
 ) -> GeneratedDockerfile:
     from importlib.metadata import version
 
-    from dockyard.build.api import workshop
     from dockyard.build.compose import plan_image
     from dockyard.build.dockerfile import base_image, generate_dockerfile
     from dockyard.build.inputs import gather, platforms_of
+    from dockyard.build.workshop import open_workshop
 
-    with workshop(request, None, reporter) as (cache, fetcher):
+    with open_workshop(request, reporter=reporter) as shop:
         platform = platforms_of(request)[0]
-        inputs = gather(
-            request, platform, outputs=(), cache=cache, fetcher=fetcher, reporter=reporter
-        )
+        inputs = gather(request, platform, shop=shop)
         plan = plan_image(inputs, ())
         image = base or base_image(inputs)
         if pin:

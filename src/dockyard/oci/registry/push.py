@@ -172,10 +172,13 @@ def push_references(
     root: StoredManifest,
     references: Sequence[Reference],
     *,
+    mounts: Mapping[Digest, Sequence[str]] | None = None,
     cache: Cache | None = None,
     reporter: Reporter = SILENT,
 ) -> list[Pushed]:
     """Push one tree under these references; one result for each repository among them.
+
+    mounts: paths of the same registry's repositories that have a blob.
 
     Raises ImageError for a reference whose digest isn't the tree's.
     """
@@ -194,6 +197,7 @@ def push_references(
             root,
             registries.repository(same[0]),
             tags=[reference.tag for reference in same if reference.tag is not None],
+            mounts=mounts,
             cache=cache,
             reporter=reporter,
         )
