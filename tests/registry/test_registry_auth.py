@@ -258,6 +258,31 @@ def test_a_login_is_not_sent_in_the_clear_to_where_a_registry_says(
         push(registries, registry, image)
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_mount_that_no_token_is_given_for_becomes_an_upload(
+    registry, impatient, home, image, cache, status
+):
+    def no_source(handler):
+        scopes = " ".join(handler.query["scope"])
+        return "team/source" in scopes and handler.say_error(status, "DENIED")
+
+    with connect(registry, impatient) as registries:
+        source = registries.repository(f"{registry.host}/team/source")
+        push_images([image], source, cache=cache)
+        registry.fault("GET", "^/token$", no_source, times=ALWAYS)
+        target = registries.repository(f"{registry.host}/team/app")
+        pushed = push_images([image], target, tags=["v1"], cache=cache)
+    assert pushed.count("uploaded") == 3
+
+
+def test_a_mount_asks_for_both_repositories(registry, registries, image, cache):
+    push_images([image], registries.repository(f"{registry.host}/team/source"), cache=cache)
+    target = registries.repository(f"{registry.host}/team/app")
+    assert push_images([image], target, tags=["v1"], cache=cache).count("mounted") == 3
+    scopes = [set(each.query["scope"]) for each in registry.requests("GET", "^/token$")]
+    assert {"repository:team/app:pull,push", "repository:team/source:pull"} in scopes
+
+
 # Other hosts.
 
 

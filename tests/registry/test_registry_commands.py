@@ -17,6 +17,7 @@ from registry_server import PROGRAM, Server, missing, registry_server, with_cert
 from small_images import busybox_layer, small_image, small_layer
 
 from dockyard.cli.main import run_command_line
+from dockyard.cli.source import registry_reference
 from dockyard.oci.archive import write_archive
 from dockyard.oci.layout import read_layout, write_layout
 from dockyard.oci.verify import verify_image
@@ -163,10 +164,36 @@ def test_an_archive_goes_both_ways(server: Server, home, tmp_path, capsys):
 def test_inspect_looks_into_a_registry(server: Server, home, layout, capsys):
     run("push", layout, f"{server.host}/cli/inspected:v1")
     capsys.readouterr()
-    run("inspect", "--remote", f"{server.host}/cli/inspected:v1", "--json")
+    run("inspect", f"registry:{server.host}/cli/inspected:v1", "--json")
     value = json.loads(capsys.readouterr().out)
     assert value["platform"] in ("linux/amd64", "linux/arm64")
     assert len(value["layers"]) == 1
+
+
+def test_what_fills_an_image_is_told_without_pulling_it(server: Server, home, tmp_path, capsys):
+    write_layout(small_image(small_layer("app/model.pt", 5000)), tmp_path / "model")
+    run("push", f"oci:{tmp_path / 'model'}", f"{server.host}/cli/layers:v1")
+    capsys.readouterr()
+    run("layers", f"registry:{server.host}/cli/layers:v1", "--json")
+    report = json.loads(capsys.readouterr().out)
+    assert (report["size"], report["files"]) == (5000, 1)
+    assert report["kinds"] == [{"name": "models", "size": 5000, "files": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_reference"),
+    [
+        ("registry:registry.example/app", True),
+        ("registry:python:3.12", True),
+        ("registry:python@sha256:" + "0" * 64, True),
+        ("registry:2", False),
+        ("registry:latest", False),
+        ("registry", False),
+        ("python:3.12", False),
+    ],
+)
+def test_what_names_a_registry_s_image(text, is_reference):
+    assert (registry_reference(text) is not None) == is_reference
 
 
 def skopeo(*words: str) -> bytes:

@@ -200,6 +200,7 @@ def build_project(
     When all targets are the engine, only the platform that it takes is built. registries: others
     than those that this machine reaches.
     """
+    from dockyard.build.built_images import remember_image
     from dockyard.build.execute import execute
     from dockyard.build.inputs import platforms_of
     from dockyard.build.sinks import check_target, for_engine
@@ -226,6 +227,7 @@ def build_project(
             for warning in plan.warnings:
                 reporter.warn(f"{platform}: {warning}" if len(platforms) > 1 else warning)
             made.append(execute(plan, inputs, shop=shop))
+            remember_image(made[-1].image, shop.cache)
             built.append(BuiltImage(image=made[-1].image, plan=plan))
         references = built[0].plan.references
         done = _deliver(made, targets, pushed, references=references, loader=engine, shop=shop)

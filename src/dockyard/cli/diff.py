@@ -26,7 +26,7 @@ _SHOWN = 20
 def diff(*, before: str, after: str, all_files: bool, as_json: bool, reporter: Reporter) -> None:
     """Say what changed from image BEFORE to image AFTER: packages, files, environment, start.
 
-    Each is a name in the engine, oci:DIR, or archive:FILE.
+    Each is a name in the engine, oci:DIR, archive:FILE or registry:REFERENCE.
     """
     from dockyard.build.compare import compare_images
     from dockyard.cli.source import readable_image

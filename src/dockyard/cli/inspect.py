@@ -18,17 +18,17 @@ _MANY = 2
 
 @click.command()
 @click.argument("image")
-@click.option("--remote", is_flag=True, help="Look into a registry; fetches no layer.")
 @click.option("--packages", is_flag=True, help="List every package and its version.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(*, image: str, remote: bool, packages: bool, as_json: bool) -> None:
+def inspect(*, image: str, packages: bool, as_json: bool) -> None:
     """Show an image's layers: where each comes from, its size, and who shares it.
 
-    IMAGE is a name in the engine, oci:DIR, or archive:FILE; with --remote, in a registry.
+    IMAGE is a name in the engine, oci:DIR, archive:FILE
+    or registry:REFERENCE, of which no layer is fetched.
     """
     from dockyard.cli.source import image_facts
 
-    facts = image_facts(image, remote=remote)
+    facts = image_facts(image)
     if as_json:
         print(json.dumps(_to_json(facts), indent=2))
     else:

@@ -1,7 +1,10 @@
-"""Images that a command names: in the engine, in an OCI layout's folder, in an archive's file.
+"""Images that a command names: in the engine, in a layout's folder, an archive's file, a registry.
 
-Rules: "oci:DIR", "archive:FILE" and "registry:REFERENCE" say which; a path that exists
-is taken for what it is; anything else is an image of the engine.
+Rules:
+- "oci:DIR", "archive:FILE" and "registry:REFERENCE" say which; a path that exists is taken for
+  what it is; anything else is an image of the engine.
+- "registry:2" is an image called registry, as Docker's own is: what follows must have a "/", a
+  tag or a digest to be a reference.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from dockyard.build.describe import LayerFacts
     from dockyard.engine.docker import DockerEngine
     from dockyard.oci.image import Image
+    from dockyard.oci.reference import Reference
     from dockyard.progress import Reporter
 
 
@@ -56,13 +60,38 @@ def stored_image(text: str) -> Image | None:
     return read_archive(path)
 
 
-def image_facts(text: str, *, remote: bool = False) -> ImageFacts:
-    """Look at an image, in a registry if it is remote; raises an error when there is none."""
+def registry_reference(text: str) -> Reference | None:
+    """The reference of "registry:REFERENCE"; None for anything else."""
+    kind, _, rest = text.partition(":")
+    if kind != "registry" or not any(mark in rest for mark in "/:@"):
+        return None
+    from dockyard.oci.reference import Reference
+
+    return Reference.parse(rest)
+
+
+@contextmanager
+def _remote_image(reference: Reference) -> Iterator[Image]:
+    """Yield a registry's image for this machine's platform; its layers are read from there."""
+    from dockyard.cli.registry import open_registries
+    from dockyard.oci.registry.pull import fetch_image
+
+    with open_registries([reference], insecure=False) as (registries, _):
+        yield fetch_image(registries, reference)
+
+
+def image_facts(text: str) -> ImageFacts:
+    """Look at an image; raises EngineError, ImageError or RegistryError when there is none."""
+    if (reference := registry_reference(text)) is not None:
+        with _remote_image(reference) as image:
+            return _stored_facts(text, image)
+    stored = stored_image(text)
+    return _engine_facts(text) if stored is None else _stored_facts(text, stored)
+
+
+def _stored_facts(text: str, image: Image) -> ImageFacts:
     from dockyard.build.describe import describe_layers
 
-    image = _remote_image(text) if remote else stored_image(text)
-    if image is None:
-        return _engine_facts(text)
     layers = describe_layers(
         [layer.created_by for layer in image.layers],
         [str(layer.diff_id) for layer in image.layers],
@@ -78,16 +107,6 @@ def image_facts(text: str, *, remote: bool = False) -> ImageFacts:
         config=image.config.to_json()["config"],
         layers=layers,
     )
-
-
-def _remote_image(text: str) -> Image:
-    from dockyard.cli.registry import open_registries
-    from dockyard.oci.reference import Reference
-    from dockyard.oci.registry.pull import fetch_image
-
-    reference = Reference.parse(text)
-    with open_registries([reference], insecure=False) as (registries, _):
-        return fetch_image(registries, reference)
 
 
 def _engine_facts(reference: str) -> ImageFacts:
@@ -128,13 +147,9 @@ def readable_image(text: str, reporter: Reporter) -> Iterator[Image]:
 
     One of a registry (this machine's platform) is read from there, layer by layer.
     """
-    if text.startswith("registry:"):
-        from dockyard.oci.reference import Reference
-        from dockyard.oci.registry.connect import HttpRegistries
-        from dockyard.oci.registry.pull import fetch_image
-
-        with HttpRegistries() as registries:
-            yield fetch_image(registries, Reference.parse(text.removeprefix("registry:")))
+    if (reference := registry_reference(text)) is not None:
+        with _remote_image(reference) as remote:
+            yield remote
         return
     image = stored_image(text)
     if image is not None:

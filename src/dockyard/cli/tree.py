@@ -61,9 +61,16 @@ def local_tree(
     if is_file_name(text):
         yield _file_tree(text).only(platform)
         return
+    from dockyard.build.built_images import recall_image
     from dockyard.cli.source import readable_image
+    from dockyard.engine.connect import find_engine
     from dockyard.oci.compressed import with_compressed_layers
 
+    found = find_engine().image(text)
+    built = recall_image(found.id, cache) if found is not None else None
+    if built is not None:
+        yield _image_tree(built, text).only(platform)
+        return
     with readable_image(text, reporter) as image:
         yield _image_tree(with_compressed_layers(image, cache, reporter=reporter), text).only(
             platform

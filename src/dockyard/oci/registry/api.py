@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from dockyard.errors import RegistryError
 from dockyard.oci.descriptor import Descriptor
@@ -64,6 +64,27 @@ class Source(Protocol):
 
     def blob(self, descriptor: Descriptor) -> Blob:
         """The blob, read lazily, any number of times; each whole read is checked."""
+
+
+@runtime_checkable
+class FromRepository(Protocol):
+    """A blob that says which repository it is read from."""
+
+    @property
+    def repository(self) -> Located:
+        """The repository."""
+
+
+class Located(Protocol):
+    """What names a repository."""
+
+    @property
+    def domain(self) -> str:
+        """The registry."""
+
+    @property
+    def path(self) -> str:
+        """The repository there."""
 
 
 class Repository(Source, Protocol):

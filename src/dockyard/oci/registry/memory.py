@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from dockyard.errors import RegistryError
 from dockyard.oci.digest import Digest, matches
-from dockyard.oci.layer import BytesBlob
 from dockyard.oci.manifest import INDEX_TYPES, Index, Manifest, manifest_type
 from dockyard.oci.reference import Reference
 from dockyard.oci.registry.api import Absent, StoredManifest, artifact_types
@@ -42,6 +41,18 @@ class MemoryRegistries:
                     domain=name.domain, path=name.path, registries=self
                 )
             return self._repositories[key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBlob:
+    """A blob of a repository in memory."""
+
+    data: bytes = field(repr=False)
+    repository: MemoryRepository
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """Yield the bytes."""
+        yield self.data
 
 
 @dataclass(kw_only=True)
@@ -114,7 +125,7 @@ class MemoryRepository:
                 f"there is no blob {descriptor.digest}", where=f"{self.domain}/{self.path}"
             )
         self.requests.append(f"read {descriptor.digest}")
-        return BytesBlob(data=self.blobs[descriptor.digest])
+        return MemoryBlob(data=self.blobs[descriptor.digest], repository=self)
 
     def put_blob(
         self,
@@ -155,7 +166,9 @@ class MemoryRepository:
             raise Absent(f"there is no blob {digest}", where=f"{self.domain}/{self.path}")
 
     def tags(self) -> Iterator[str]:
-        """All tags, sorted."""
+        """All tags, sorted; raises Absent where nothing has been pushed."""
+        if not self.manifests:
+            raise Absent("there is no repository of this name", where=f"{self.domain}/{self.path}")
         yield from sorted(self.tagged)
 
     def referrers(self, digest: Digest, *, artifact_type: str | None = None) -> list[Descriptor]:

@@ -19,8 +19,7 @@ from dockyard.errors import ImageError
 from dockyard.oci.descriptor import OCI_INDEX
 from dockyard.oci.layer import BytesBlob
 from dockyard.oci.layout import image_index
-from dockyard.oci.registry.api import Absent, StoredManifest
-from dockyard.oci.registry.downloads import RemoteBlob
+from dockyard.oci.registry.api import Absent, FromRepository, StoredManifest
 from dockyard.oci.registry.known import KnownPlaces
 from dockyard.oci.registry.parallel import run_parallel
 from dockyard.oci.registry.tree import blobs_of, manifests_below
@@ -218,9 +217,8 @@ class _Placing:
     def place(self, descriptor: Descriptor) -> Placed:
         blob = self.source.blob(descriptor)
         candidates = [*self.mounts.get(descriptor.digest, ())]
-        origin = _read_from(blob)
-        if origin is not None and origin[0] == self.repository.domain:
-            candidates.append(origin[1])
+        if isinstance(blob, FromRepository) and blob.repository.domain == self.repository.domain:
+            candidates.append(blob.repository.path)
         candidates += self.known.of(self.repository.domain, descriptor.digest)
         progress = _Progress(self.reporter, descriptor)
         try:
@@ -232,13 +230,6 @@ class _Placing:
             )
         finally:
             progress.close()
-
-
-def _read_from(blob: Blob) -> tuple[str, str] | None:
-    """Registry and path of the repository that a blob is read from."""
-    if isinstance(blob, RemoteBlob):
-        return blob.repository.domain, blob.repository.path
-    return None
 
 
 class _Progress:

@@ -17,11 +17,13 @@ Rules:
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from dockyard.errors import ConfigError
 from dockyard.oci.reference import DEFAULT_DOMAIN
@@ -87,8 +89,23 @@ class RegistrySettings:
         return replace(
             place,
             location=place.location.rstrip("/") + rest,
-            insecure=place.insecure or host in self.insecure,
+            insecure=place.insecure or self._is_insecure(host),
         )
+
+    def _is_insecure(self, host: str) -> bool:
+        """Whether the host is named, or its address lies in a network that is (10.0.0.0/8)."""
+        if host in self.insecure:
+            return True
+        networks = [name for name in self.insecure if "/" in name]
+        try:
+            address = (
+                ipaddress.ip_address(urlsplit(f"//{host}").hostname or "") if networks else None
+            )
+            return address is not None and any(
+                address in ipaddress.ip_network(name, strict=False) for name in networks
+            )
+        except ValueError:
+            return False
 
 
 def read_settings(

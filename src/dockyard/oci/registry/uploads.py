@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from dockyard.errors import RegistryError
+from dockyard.oci.registry.api import Denied
 from dockyard.oci.registry.attempts import WORTH_A_TRY, Again, Attempts
 from dockyard.oci.registry.connection import Answer, Request
 
@@ -78,7 +79,10 @@ class BlobUpload:
         scopes = self._scopes | {f"repository:{from_path}:pull"}
         request = self._request("POST", self._uploads + query, "mounting a blob", scopes=scopes)
         good = (201, 202, 400, 401, 403, 404, 405, 501)
-        answer = self._connection.ask(request, good=good)
+        try:
+            answer = self._connection.ask(request, good=good)
+        except Denied:  # a token service may refuse the other repository altogether
+            return False
         assert answer is not None
         if answer.status == 201:
             return True
