@@ -44,10 +44,17 @@ def pull(
     A pull that was interrupted goes on where it stopped. `dockyard copy` takes all platforms.
     """
     from dockyard.build.request import Target
+    from dockyard.errors import UsageError
     from dockyard.oci.reference import Reference
 
     started = time.monotonic()
     target = Target.parse(output)
+    if target.kind == "registry":
+        raise UsageError(
+            "an image is pulled to this machine",
+            where=f"-o {output}",
+            hint="To bring it from one registry to another, use dockyard copy.",
+        )
     name = Reference.parse(reference)
     wanted = parse_platform(platform)
     with ExitStack() as stack:

@@ -43,7 +43,7 @@ def push(
     """
     from dockyard.cli.tree import is_file_name, local_tree
     from dockyard.errors import UsageError
-    from dockyard.oci.reference import Reference
+    from dockyard.oci.reference import DEFAULT_DOMAIN, Reference
     from dockyard.oci.registry.push import push_references
 
     started = time.monotonic()
@@ -55,6 +55,13 @@ def push(
             hint=f"Say where it goes: dockyard push {image} REGISTRY/NAME:TAG.",
         )
     targets = [Reference.parse(text) for text in references or (image,)]
+    for text, target in zip(references or (image,), targets, strict=True):
+        if target.domain == DEFAULT_DOMAIN and target.path.startswith("library/"):
+            raise UsageError(
+                f"{text!r} names no place to push to",
+                hint=f"Name the registry: dockyard push {image} REGISTRY/{target.familiar()}; on "
+                "Docker Hub, USER/NAME.",
+            )
     with ExitStack() as stack:
         registries, cache = stack.enter_context(open_registries(targets, insecure=insecure))
         tree = stack.enter_context(local_tree(image, wanted, cache, reporter))
