@@ -158,10 +158,11 @@ def _texts(name: str, data: Any) -> Array:
             gather(part, depth + 1)
 
     gather(data, 0)
-    return _objects(flat).reshape(shape)
+    return objects(flat).reshape(shape)
 
 
-def _objects(elements: Sequence[bytes]) -> Array:
+def objects(elements: Sequence[bytes]) -> Array:
+    """A BYTES tensor of one axis."""
     array = np.empty(len(elements), dtype=np.object_)
     array[:] = elements
     return array
@@ -179,7 +180,7 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: memoryview |
                 expected=f"{count} elements for shape {list(shape)}",
                 received=f"{len(elements)} elements",
             )
-        return _objects(elements).reshape(shape)
+        return objects(elements).reshape(shape)
     wire = _WIRE_TYPES[datatype]
     if len(raw) != count * wire.itemsize:
         raise InvalidInput(
