@@ -77,7 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", help="the model's name in URLs")
     add("--host", default="0.0.0.0", help="address to listen on (%(default)s)")  # noqa: S104
     add("--port", type=port, default=8000, help="port of HTTP (%(default)s)")
-    add("--grpc-port", type=port, help="port of gRPC; none by default")
     add("--workers", type=count, default=1, help="processes (%(default)s)")
     add("--threads", type=count, help="threads of one model call; by default what the quota gives")
     add("--max-batch-size", type=count, help="rows in one call; by default what the model says")
@@ -130,7 +129,6 @@ def read_options(
         name=given.name,
         host=given.host,
         port=given.port,
-        grpc_port=given.grpc_port,
         workers=given.workers,
         threads=given.threads,
         grace=given.grace,

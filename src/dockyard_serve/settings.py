@@ -40,7 +40,6 @@ class ServerSettings:
     name: str | None = None
     host: str = "0.0.0.0"  # noqa: S104  A container's port is published, or it isn't.
     port: int = 8000
-    grpc_port: int | None = None
     workers: int = 1
     threads: int | None = None
     grace: float = 25.0

@@ -54,7 +54,7 @@ class _Order:
 
 
 class Supervisor:
-    """Keeps `count` workers alive: `start(number, line)` runs in each child, and gives its status."""
+    """Keeps `count` workers alive; in each child `start(number, line)` gives its exit status."""
 
     def __init__(
         self, count: int, start: Callable[[int, socket.socket], int], *, grace: float

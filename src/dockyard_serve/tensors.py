@@ -93,6 +93,8 @@ def _elements(name: str, datatype: str, data: Any) -> Array:
         raise InvalidInput(
             f"input {name!r} has lists of different lengths beside each other", name=name
         ) from None
+    if datatype == "UINT64" and array.dtype.kind in "fO":
+        array = _large_integers(array, data)
     kind = array.dtype.kind
     wanted = NUMPY_TYPES[datatype]
     if array.size == 0 and kind == "f":
@@ -123,6 +125,14 @@ def _elements(name: str, datatype: str, data: Any) -> Array:
         expected=datatype,
         received=_kind_in_words(array),
     )
+
+
+def _large_integers(array: Array, data: Any) -> Array:
+    """Integers of 64 bits beside small ones, which numpy makes floats; others stay as they are."""
+    exact = np.array(data, dtype=np.object_)
+    if all(type(value) is int and 0 <= value < 2**64 for value in exact.reshape(-1)):
+        return exact.astype(np.uint64)
+    return array
 
 
 def _kind_in_words(array: Array) -> str:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from dockyard_serve.app import App, Control
-from dockyard_serve.errors import LoadError
 from dockyard_serve.http.exchange import reseed_ids
 from dockyard_serve.http.message import Extension
 from dockyard_serve.metrics import Metrics
@@ -79,7 +78,6 @@ async def serve(
         loading.cancel()
         return 0
     await loading
-    grpc = await _start_grpc(app, settings)
     following = _start(None if settings.poll is None else repository.follow(settings.poll))
     settle_memory()
     app.started = True
@@ -95,10 +93,7 @@ async def serve(
     log.info("stopping")
     if following is not None:
         following.cancel()
-    grpc_end = _start(None if grpc is None else grpc(settings.grace))
     finished = await app.http.drain(settings.grace)
-    if grpc_end is not None:
-        await grpc_end
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(repository.close(), 1.0)
     log.info("stopped" if finished else "stopped before everything was answered")
@@ -107,22 +102,6 @@ async def serve(
 
 def _start(work: Coroutine[Any, Any, None] | None) -> asyncio.Task[None] | None:
     return None if work is None else asyncio.get_running_loop().create_task(work)
-
-
-async def _start_grpc(
-    app: App, settings: ServerSettings
-) -> Callable[[float], Coroutine[Any, Any, None]] | None:
-    """Serve gRPC too, if a port is named: what stops it."""
-    if settings.grpc_port is None:
-        return None
-    try:
-        from dockyard_serve.protocols.oip_grpc import start_grpc
-    except ImportError as error:
-        raise LoadError(
-            f"gRPC needs a package that isn't installed: {error.name}",
-            hint="Install grpcio and protobuf, or leave the gRPC port out.",
-        ) from error
-    return await start_grpc(app, settings)
 
 
 def _stop_signal() -> asyncio.Event:

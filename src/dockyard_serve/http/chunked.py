@@ -59,7 +59,7 @@ class ChunkedBody:
             if self._state == -1:
                 self._start_chunk(line)
             elif line:
-                self._trailer += len(line)
+                self._trailer += len(line) + 2
                 if self._trailer > _MOST_TRAILER:
                     raise BadRequest("the trailer of the chunked body is too large")
             else:
