@@ -39,6 +39,16 @@ def is_media_type(text: str) -> bool:
     return bool(_MEDIA_TYPE.match(text))
 
 
+def read_annotations(value: Mapping[str, Any], *, where: str) -> Mapping[str, str]:
+    """A document's annotations (image-spec annotations.md: strings); empty without any."""
+    found = value.get("annotations")
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise ImageError("the annotations aren't a JSON object of strings", where=where)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
     """What a blob is, its digest, and its size in bytes.
@@ -68,9 +78,9 @@ class Descriptor:
             or not is_media_type(media_type)
         ):
             raise ImageError("a descriptor needs mediaType, digest and size", where=where)
-        annotations, platform = value.get("annotations") or {}, value.get("platform")
-        if not isinstance(annotations, dict) or not isinstance(platform, dict | None):
-            raise ImageError("a descriptor's annotations and platform are objects", where=where)
+        annotations, platform = read_annotations(value, where=where), value.get("platform")
+        if not isinstance(platform, dict | None):
+            raise ImageError("a descriptor's platform isn't a JSON object", where=where)
         artifact_type = value.get("artifactType")
         return cls(
             media_type=media_type,

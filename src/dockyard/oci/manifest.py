@@ -20,6 +20,7 @@ from dockyard.oci.descriptor import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
+    read_annotations,
 )
 from dockyard.oci.digest import Digest
 from dockyard.oci.documents import canonical, parse
@@ -97,7 +98,7 @@ class Manifest:
             media_type=value.get("mediaType") or OCI_MANIFEST,
             config=Descriptor.from_json(value.get("config"), where=where),
             layers=tuple(Descriptor.from_json(layer, where=where) for layer in layers),
-            annotations=_annotations(value, where),
+            annotations=read_annotations(value, where=where),
             artifact_type=artifact_type if isinstance(artifact_type, str) else None,
             subject=Descriptor.from_json(subject, where=where) if subject is not None else None,
         )
@@ -147,7 +148,7 @@ class Index:
         return cls(
             media_type=value.get("mediaType") or OCI_INDEX,
             manifests=tuple(Descriptor.from_json(item, where=where) for item in manifests),
-            annotations=_annotations(value, where),
+            annotations=read_annotations(value, where=where),
         )
 
     def select(self, platform: Platform) -> tuple[Descriptor, ...]:
@@ -189,10 +190,3 @@ def manifest_type(data: bytes, header: str, *, where: str) -> str:
     reader: type[Manifest] | type[Index] = Index if own in INDEX_TYPES else Manifest
     reader.from_bytes(data, where=where)
     return str(own)
-
-
-def _annotations(value: Mapping[str, Any], where: str) -> Mapping[str, str]:
-    found = value.get("annotations") or {}
-    if not isinstance(found, dict):
-        raise ImageError("the annotations aren't a JSON object", where=where)
-    return found

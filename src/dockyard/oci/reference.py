@@ -27,6 +27,7 @@ _DOMAIN = re.compile(rf"(?:{_HOST}(?:\.{_HOST})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?\
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _ID = re.compile(r"[a-f0-9]{64}\Z")
 _MAX_NAME = 255
+_MAX_TEXT = 1024  # more than name, tag and digest can have together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Reference:
         """Parse what a user wrote, with Docker's defaults; raises ImageError saying why not."""
+        if len(text) > _MAX_TEXT:
+            raise _bad(text, f"it has {len(text)} characters")
         rest, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
         tag: str | None = None
