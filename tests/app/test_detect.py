@@ -563,7 +563,7 @@ def test_another_tools_lock_is_named_with_the_way_out(tmp_path):
     [
         ({}, "the folder is empty"),
         ({"notes.md": "x"}, "holds no Python code"),
-        ({"model.h5": b"\x89HDF"}, "bare model file isn't here yet"),
+        ({"model.h5": b"\x89HDF"}, "model.h5: isn't a model that can be served: it isn't an HDF5"),
         ({"app.py": "def broken(:\n"}, "app.py:1: isn't valid Python"),
         ({"train.py": "print(1)\n"}, "train.py looks like training"),
         ({"lib.py": "def f(): ...\n"}, "nothing here says what to start"),

@@ -43,6 +43,7 @@ from dockyard.app.fields import (
 )
 from dockyard.app.lint_config import LintConfig
 from dockyard.app.positions import KeyPath, key_lines, line_of
+from dockyard.app.serve_config import ServeConfig
 from dockyard.app.stack_config import StackConfig
 from dockyard.errors import ConfigError
 
@@ -281,6 +282,11 @@ class AppConfig(BaseModel):
     lint: Annotated[LintConfig | None, WithJsonSchema({"$ref": "#/$defs/LintConfig"})] = Field(
         None, description="What `dockyard lint` looks for."
     )
+    serve: Annotated[ServeConfig | None, WithJsonSchema({"$ref": "#/$defs/ServeConfig"})] = Field(
+        None,
+        description="A model file or a Python class that Dockyard's own server serves. By default "
+        "found, where nothing else can be started.",
+    )
     stack: Annotated[StackConfig | None, WithJsonSchema({"$ref": "#/$defs/StackConfig"})] = Field(
         None,
         description="What runs beside the app: `dockyard up` starts it, `dockyard compose` writes "
@@ -431,6 +437,7 @@ _KEYS = _keys_of(AppConfig)
 _TABLES: dict[str, type[BaseModel]] = {
     "healthcheck": HealthcheckConfig,
     "lint": LintConfig,
+    "serve": ServeConfig,
     "stack": StackConfig,
 }
 _MEANT = {
@@ -475,7 +482,7 @@ def _nearest(word: str, known: tuple[str, ...]) -> str | None:
 
 def _problem(details: Any) -> _Problem:
     """Translate one of pydantic's errors."""
-    path: KeyPath = tuple(part for part in details["loc"] if part != "[key]")
+    path: KeyPath = tuple(part for part in details["loc"] if part != "[key]") or details["loc"]
     kind, given = details["type"], details.get("input")
     table = _TABLES.get(str(path[0])) if len(path) > 1 else None
     known = _KEYS if table is None else _keys_of(table)

@@ -8,6 +8,7 @@ Files that exist are left alone unless forced.
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dockyard.app.config import CONFIG_NAME
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from dockyard.app.config import AppConfig
     from dockyard.app.detect import Decision, Detected, HealthCheck
+    from dockyard.app.detect.serving import Serving
 
 IGNORE_NAME = ".dockerignore"
 
@@ -113,7 +115,8 @@ def config_text(detected: Detected, config: AppConfig) -> str:
     else:
         hint(_comment(str(detected.accelerator)) + ":", 'accelerator = "cpu"')
     add("workdir", detected.workdir.value, detected.workdir)
-    add("command", list(detected.command.value), detected.command)
+    if detected.serving is None:
+        add("command", list(detected.command.value), detected.command)
     if detected.entrypoint.value:
         add("entrypoint", list(detected.entrypoint.value), detected.entrypoint)
     if detected.ports.value:
@@ -122,7 +125,10 @@ def config_text(detected: Detected, config: AppConfig) -> str:
         ]
         add("ports", ports, detected.ports)
     lines.extend(_others(config))
-    lines.extend(_health(detected.healthcheck))
+    if detected.serving is None:
+        lines.extend(_health(detected.healthcheck))
+    else:
+        lines.extend(_serve(detected.serving, config))
     lines.extend(_environment(detected, config))
     if config.labels:
         lines.extend(["[labels]", *(f"{toml(k)} = {toml(v)}" for k, v in config.labels.items())])
@@ -171,6 +177,21 @@ def _others(config: AppConfig) -> list[str]:
             name = key.replace("_", "-")
             lines.extend([f"{name} = {toml(getattr(config, key))}", ""])
     return lines
+
+
+def _serve(serving: Serving, config: AppConfig) -> list[str]:
+    """The table that has the server started; its health check comes with it."""
+    reason = f"{serving.why} ({serving.where})" if serving.where else serving.why
+    lines = [f"# {_comment(reason)}", "[serve]", f"model = {toml(serving.target)}"]
+    said = config.serve
+    for key in sorted(said.model_fields_set - {"model", "inputs"}) if said is not None else ():
+        value = getattr(said, key)
+        value = duration_text(value) if isinstance(value, timedelta) else value
+        lines.append(f"{key.replace('_', '-')} = {toml(value)}")
+    if said is not None and said.inputs:
+        listed = ", ".join(f"{_key(name)} = {toml(text)}" for name, text in said.inputs.items())
+        lines.append(f"inputs = {{ {listed} }}")
+    return [*lines, ""]
 
 
 def _health(decision: Decision[HealthCheck | None]) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, WithJsonSchema
 
 from dockyard.app.config import AppConfig, HealthcheckConfig
 from dockyard.app.lint_config import LintConfig
+from dockyard.app.serve_config import ServeConfig
 from dockyard.app.stack_config import StackConfig
 from dockyard.app.values import duration_text
 
@@ -24,6 +25,7 @@ _ID = "dockyard.schema.json"
 _TABLES: dict[str, type[BaseModel]] = {
     "HealthcheckConfig": HealthcheckConfig,
     "LintConfig": LintConfig,
+    "ServeConfig": ServeConfig,
     "StackConfig": StackConfig,
 }
 
@@ -74,7 +76,12 @@ def reference_table() -> str:
     """Return the Markdown table of every setting, with its default and meaning."""
     schema = json_schema()
     rows = [*schema["properties"].items()]
-    tables = {"healthcheck": "HealthcheckConfig", "lint": "LintConfig", "stack": "StackConfig"}
+    tables = {
+        "healthcheck": "HealthcheckConfig",
+        "lint": "LintConfig",
+        "serve": "ServeConfig",
+        "stack": "StackConfig",
+    }
     for table, name in tables.items():
         inner = schema["$defs"][name]["properties"]
         rows += [(f"{table}.{key}", value) for key, value in inner.items()]

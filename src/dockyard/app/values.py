@@ -419,6 +419,29 @@ def url_path(value: object) -> str:
     return written
 
 
+def count(value: object) -> int:
+    """A number of things, at least one."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65536:
+        raise ValueError(f"must be a whole number from 1 to 65536, not {shown(value)}")
+    return value
+
+
+def model_name(value: object) -> str:
+    """A model's name in URLs."""
+    name = text(value)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        raise ValueError(f"must be letters, digits and . _ - only, not {shown(value)}")
+    return name
+
+
+def serve_target(value: object) -> str:
+    """A path inside the project, or "module:Class"."""
+    written = text(value)
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", written):
+        return written
+    return inner_path(value)
+
+
 def retries(value: object) -> int:
     """How often a health check may fail in a row."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any
 
+from dockyard import __version__
 from dockyard.build.describe import line_for
 from dockyard.build.environment import image_venv
 from dockyard.build.foundation import DebianFoundation
@@ -42,12 +43,13 @@ def plan_image(inputs: Inputs, references: Sequence[str]) -> BuildPlan:
     warnings = list(inputs.warnings)
     decisions = list(inputs.decisions)
     below = _foundation_layers(inputs)
+    server = _server_layer(inputs)
     bytecode = _bytecode_layer(inputs, decisions, warnings)
     above = _app_layers(inputs)
     base_layers = 0
     if not isinstance(inputs.foundation, DebianFoundation):
         base_layers = len(inputs.foundation.image.layers)
-    others = base_layers + len(below) + len(bytecode) + len(above)
+    others = base_layers + len(below) + len(server) + len(bytecode) + len(above)
     wheels = plan_wheel_layers(inputs.lock.wheels, other_layers=others)
     cuda = cuda_environment(inputs.lock.wheels)
     if cuda:
@@ -64,7 +66,7 @@ def plan_image(inputs: Inputs, references: Sequence[str]) -> BuildPlan:
         references=tuple(references),
         platform=inputs.platform,
         python=inputs.python,
-        layers=(*below, *wheels, *bytecode, *above),
+        layers=(*below, *wheels, *server, *bytecode, *above),
         config=_image_config(inputs, cuda),
         decisions=tuple(decisions),
         warnings=tuple(dict.fromkeys(warnings)),
@@ -118,6 +120,22 @@ def _foundation_layers(inputs: Inputs) -> list[PlannedLayer]:
             )
         )
     return layers
+
+
+def _server_layer(inputs: Inputs) -> list[PlannedLayer]:
+    if not inputs.server:
+        return []
+    return [
+        PlannedLayer(
+            kind="server",
+            title="Dockyard's server",
+            origin=f"{len(inputs.server)} files of Dockyard {__version__}",
+            why="shared by every image that it serves",
+            created_by=line_for("server", note=__version__),
+            size=sum(entry.size for entry in inputs.server),
+            entries=inputs.server,
+        )
+    ]
 
 
 def _bytecode_layer(

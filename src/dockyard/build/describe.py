@@ -63,6 +63,7 @@ def _title(kind: str, packages: Mapping[str, str], note: str) -> str:
         "base": f"base{f', {note}' if note else ''}",
         "apt": f"Debian packages: {', '.join(note.split()) or len(packages)}",
         "python": "Python environment",
+        "server": "Dockyard's server",
         "bytecode": "bytecode",
         "model": "model files",
         "app": "application code",

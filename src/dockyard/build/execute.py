@@ -422,8 +422,10 @@ class _Execution:
             )
 
     def _bytecode_job(self, layer: PlannedLayer) -> LayerJob:
+        from dockyard.build.server import server_digest, server_modules
         from dockyard.build.startup import bytecode_entries, bytecode_version, import_facts
 
+        also = server_modules(self.inputs.detected)
         inputs = layer_inputs(
             "bytecode",
             method=bytecode_version(),
@@ -434,13 +436,18 @@ class _Execution:
             prefer=sorted(self.inputs.config.prefer),
             command=[*(self.plan.config.entrypoint or ()), *(self.plan.config.cmd or ())],
             imports=import_facts(self.inputs.app.code),
+            # Without a server the key is the one that images had before there was one.
+            **({"server": [server_digest(self.inputs.server), *also]} if also else {}),
             compression=self.compression,
         )
 
         def entries() -> list[FileEntry]:
             return bytecode_entries(
                 root=self._unpacked_base(),
-                installed=list(self._installed.values()),
+                installed=[
+                    *(entry for tree in self._installed.values() for entry in tree.entries),
+                    *self.inputs.server,
+                ],
                 app=self.inputs.app.code,
                 command=(*(self.plan.config.entrypoint or ()), *(self.plan.config.cmd or ())),
                 workdir=self.inputs.config.workdir,
@@ -449,6 +456,7 @@ class _Execution:
                 architecture=self.plan.platform.architecture,
                 cache=self.cache,
                 reporter=self.reporter,
+                also=also,
             )
 
         return self._known_job(layer, inputs, entries)

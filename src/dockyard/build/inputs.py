@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dockyard.build.request import BuildRequest
     from dockyard.build.workshop import Workshop
     from dockyard.debian.mirror import Mirror
+    from dockyard.files import FileEntry
     from dockyard.oci.digest import Digest
     from dockyard.oci.image import Image
     from dockyard.oci.platform import Platform
@@ -48,7 +49,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What one platform's plan is decided from."""
+    """What one platform's plan is decided from.
+
+    server: the files of Dockyard's own server, where it serves.
+    """
 
     config: AppConfig
     detected: Detected
@@ -57,6 +61,7 @@ class Inputs:
     python: str
     foundation: Foundation
     lock: Lock
+    server: tuple[FileEntry, ...]
     decisions: tuple[Decision, ...]
     warnings: tuple[str, ...]
 
@@ -124,6 +129,7 @@ def gather(
 ) -> Inputs:
     """Look at the project, choose a Python and a base, and resolve what it depends on."""
     from dockyard.app.entries import app_entries
+    from dockyard.build.server import server_entries
 
     gathering, minors = _begin(request, platform, shop, outputs)
     config, detected = gathering.config, gathering.detected
@@ -164,6 +170,10 @@ def gather(
         python=python,
         foundation=foundation,
         lock=lock,
+        # Whoever depends on Dockyard itself has the server from there.
+        server=server_entries(python)
+        if detected.serving is not None and all(wheel.name != "dockyard" for wheel in lock.wheels)
+        else (),
         decisions=tuple(decisions),
         warnings=(*detected.warnings, *_unmet(detected, lock, foundation)),
     )
@@ -206,6 +216,7 @@ class _Gathering:
         detected: Detected,
         shop: Workshop,
     ) -> None:
+        from dockyard.build.server import server_requirements
         from dockyard.wheels.settings import gather_settings
 
         self.request = request
@@ -220,6 +231,7 @@ class _Gathering:
         self.why_python = ""
         self.how_resolved = ""
         self.locking = False
+        self.server: tuple[str, ...] = server_requirements(detected)
 
     def first_that_resolves(
         self, minors: Sequence[str]
@@ -368,7 +380,7 @@ class _Gathering:
         from dockyard.wheels.resolve import resolve
 
         source = self.detected.dependencies.value
-        if source.kind == "none":
+        if source.kind == "none" and not self.server:
             self.how_resolved = "nothing is needed"
             return Lock(
                 python=minor,
@@ -410,9 +422,16 @@ class _Gathering:
                 for project in lock.editables
             ]
         wheels = sorted([*lock.wheels, *in_place], key=lambda wheel: wheel.name)
+        if self.server and not self._together(source):
+            wheels = self._with_server(wheels, request)
         self._check(wheels, request)
         check_replaced(foundation, wheels)
         self.how_resolved = f"from {request.source.path.name}"
+        if self.server:
+            listed = f"the server needs {', '.join(self.server)}"
+            self.how_resolved = (
+                listed if source.kind == "none" else f"from {source.title}; {listed}"
+            )
         return replace(lock, python=minor, wheels=tuple(wheels))
 
     def resolve_request(
@@ -462,19 +481,55 @@ class _Gathering:
             "environment": "environment.yml",
         }
         kind = kinds.get(source.kind, "requirements.txt")
+        if self.server and self._together(source):
+            path = self._stand_in([*source.requirements, *self.server], source.files)
+            return DependencySource(kind=kind, path=path, folder=self.detected.folder)
         if source.kind in kinds or (len(source.files) == 1 and not source.requirements):
             return DependencySource(kind=kind, path=self.detected.folder / source.files[0])
-        return DependencySource(kind=kind, path=self._listed(source), folder=self.detected.folder)
+        path = self._stand_in(source.requirements, source.files)
+        return DependencySource(kind=kind, path=path, folder=self.detected.folder)
 
-    def _listed(self, source: DependencySource) -> Path:
+    def _together(self, source: DependencySource) -> bool:
+        """Whether the server's requirements are resolved with the project's: not with a lock's."""
+        return source.kind in ("none", "listed", "requirements")
+
+    def _with_server(
+        self, wheels: Sequence[LockedWheel], request: ResolveRequest
+    ) -> list[LockedWheel]:
+        """The project's wheels as they are, and what the server needs beside them."""
+        from dockyard.wheels.requirement import DependencySource
+        from dockyard.wheels.resolve import resolve
+
+        pins = "".join(f"{wheel.name}=={wheel.version}\n" for wheel in wheels)
+        path = self._stand_in([*self.server, f"-c {self._written(pins, 'the project')}"], ())
+        source = DependencySource(kind="requirements.txt", path=path)
+        again = replace(request, source=source, loose=None, extras=(), groups=())
+        try:
+            found = resolve(
+                again, cache=self.cache, reporter=self.reporter, offline=self.request.offline
+            )
+        except ResolveError as error:
+            raise BuildError(
+                "what the project pins doesn't let the server be added, which needs "
+                f"{', '.join(self.server)}: {error.what}",
+                where=request.source.path.name,
+                hint="Widen those pins, or update the lock.",
+            ) from error
+        have = {wheel.name for wheel in wheels}
+        added = [wheel for wheel in found.wheels if wheel.name not in have]
+        return sorted([*wheels, *added], key=lambda wheel: wheel.name)
+
+    def _stand_in(self, requirements: Sequence[str], files: Sequence[str]) -> Path:
         """A requirements file, in the cache, for requirements that the configuration lists."""
+        lines = [f"-r {self.detected.folder / name}" for name in files]
+        return self._written("\n".join([*requirements, *lines]) + "\n", "`requirements`")
+
+    def _written(self, text: str, name: str) -> Path:
         import hashlib
 
-        lines = [f"-r {self.detected.folder / name}" for name in source.files]
-        text = "\n".join([*source.requirements, *lines]) + "\n"
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         # Messages name the file and the line, which is the item's number.
-        path = self.cache.root / "listed" / key / "`requirements`"
+        path = self.cache.root / "listed" / key / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.cache.temporary() as new:

@@ -4,7 +4,7 @@ Rules:
 - Nothing here touches disk or network: a plan can be printed, compared and tested.
 - Order is from the most to the least stable, so that images share as long a chain as they can:
   base, Debian packages, wheels of SOLO_SIZE and more (each alone, the largest first, then by
-  name), all small wheels together, bytecode, model files, application code.
+  name), all small wheels together, Dockyard's server, bytecode, model files, application code.
 - An image has at most MAX_LAYERS layers with its base; past that the smallest solo wheels join
   the small ones.
 """
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 SOLO_SIZE = 5_000_000
 MAX_LAYERS = 60
 
-LayerKind = Literal["base", "apt", "python", "wheel", "wheels", "bytecode", "model", "app"]
+LayerKind = Literal[
+    "base", "apt", "python", "wheel", "wheels", "server", "bytecode", "model", "app"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

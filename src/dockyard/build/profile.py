@@ -77,6 +77,8 @@ LATE: dict[str, tuple[str, ...]] = {
     "waitress": ("waitress.server", "waitress.runner"),
 }
 
+_SERVER = "/site-packages/dockyard_serve/"
+
 # What an interpreter imports before and besides any program.
 _ALWAYS = ("encodings.utf_8", "encodings.idna", "encodings.latin_1", "encodings.ascii", "site")
 
@@ -100,8 +102,9 @@ def find_startup_modules(
     workdir: str = "app",
     site: str | None = None,
     workers: int | None = None,
+    also: Sequence[str] = (),
 ) -> Profile:
-    """Follow the imports of the app that `command` starts.
+    """Follow the imports of the app that `command` starts, and of the modules `also`.
 
     files: the installed packages' and the app's entries (others do no harm); the standard
     library is read from `base`. workdir: the app's folder in the image; site: the installed
@@ -124,7 +127,7 @@ def find_startup_modules(
     tree = _Tree(sources, [workdir, f"{workdir}/src", base.standard_library, site])
     with _Reader(base, cache, sources, workers or os.cpu_count() or 1) as reader:
         search = _Search(tree, workdir, reader)
-        for module in (*_ALWAYS, *([scripts[program]] if program in scripts else ())):
+        for module in (*_ALWAYS, *also, *([scripts[program]] if program in scripts else ())):
             search.want(module)
         for path in _entry_files(words, tree, workdir):
             search.want_script(path)
@@ -293,7 +296,9 @@ class _Search:
                     self.want(late)
 
     def _ask(self, module: _Module) -> Future[Said]:
-        return self._reader.read(module.path, functions=module.path.startswith(self._app))
+        # Dockyard's server imports each part when it is needed, which is at its start.
+        whole = module.path.startswith(self._app) or _SERVER in module.path
+        return self._reader.read(module.path, functions=whole)
 
     def _look_up(self, name: str, item: str, depth: int = 0) -> bool:
         """Follow a name that a package gives on first use; say whether the module has it."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dockyard.cache import Cache
     from dockyard.files import FileEntry
     from dockyard.progress import Reporter
-    from dockyard.wheels.install import InstalledWheel
 
 _VERSION = 1
 
@@ -61,7 +60,7 @@ def import_facts(entries: Iterable[FileEntry]) -> str:
 def bytecode_entries(
     *,
     root: Path,
-    installed: Sequence[InstalledWheel],
+    installed: Sequence[FileEntry],
     app: Sequence[FileEntry],
     command: Sequence[str],
     workdir: str,
@@ -70,16 +69,19 @@ def bytecode_entries(
     architecture: str,
     cache: Cache,
     reporter: Reporter,
+    also: Sequence[str] = (),
 ) -> list[FileEntry]:
-    """Find the modules and compile them with the Python of the base unpacked at `root`."""
+    """Find the modules and compile them with the Python of the base unpacked at `root`.
+
+    also: modules that start-up imports by names which no source says.
+    """
     from dockyard.build.bytecode import CompileUnit, compile_modules, find_base_python
     from dockyard.build.profile import find_startup_modules, standard_library
 
     base = find_base_python(root, python=python, architecture=architecture)
-    files = [entry for wheel in installed for entry in wheel.entries]
     library = standard_library(base)
     sources = {unit.path: unit for unit in library}
-    for entry in files:
+    for entry in installed:
         if entry.source is not None and entry.path.endswith(".py"):
             sources[entry.path] = CompileUnit(path=entry.path, source=entry.source)
     if mode == "all":
@@ -87,7 +89,7 @@ def bytecode_entries(
     else:
         with reporter.task("Following the app's imports"):
             profile = find_startup_modules(
-                base, [*files, *app], command=command, cache=cache, workdir=workdir
+                base, [*installed, *app], command=command, cache=cache, workdir=workdir, also=also
             )
         chosen = [path for path in profile.modules if path in sources]
     units = [sources[path] for path in chosen]

@@ -22,6 +22,7 @@ from dockyard.app.detect.dependencies import (
     ignored_requirements,
     read_documents,
 )
+from dockyard.app.detect.facts import Code
 from dockyard.app.detect.framework import (
     detect_accelerator,
     framework_of,
@@ -35,7 +36,7 @@ from dockyard.app.detect.listen import (
     port_of_call,
     writable_folders,
 )
-from dockyard.app.detect.models import detect_models, named_models
+from dockyard.app.detect.models import detect_models, named_models, only_models
 from dockyard.app.detect.python import PythonChoice, PythonWish, choose_python, detect_python
 from dockyard.app.ignore import project_root, walk_project
 from dockyard.app.values import Port, image_name, is_reserved
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 
     from dockyard.app.config import AppConfig, ConfigOrigin
     from dockyard.app.detect.dockerfile import Dockerfile
-    from dockyard.app.detect.facts import Code
     from dockyard.app.detect.serve import Start
+    from dockyard.app.detect.serving import Serving
     from dockyard.app.ignore import Project
 
 __all__ = [
@@ -73,7 +74,8 @@ class Detected:
 
     python: what is wished for; `choose_python` picks among what a base offers. imports: the
     third-party modules that the app can't do without, and where it imports them. writable:
-    absolute folders of the image; warnings: one line each.
+    absolute folders of the image; serving: what Dockyard's own server serves, if it does;
+    warnings: one line each.
     """
 
     folder: Path
@@ -93,6 +95,7 @@ class Detected:
     writable: tuple[Decision[str], ...]
     models: Decision[tuple[str, ...]]
     imports: Mapping[str, str]
+    serving: Serving | None = None
     warnings: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
@@ -134,7 +137,8 @@ def detect(
     from dockyard.app.config import ConfigOrigin
     from dockyard.app.detect.code import read_code
     from dockyard.app.detect.dockerfile import read_dockerfile
-    from dockyard.app.detect.entry import Evidence, detect_start
+    from dockyard.app.detect.entry import Evidence, detect_start, what_starts
+    from dockyard.app.detect.serving import detect_serving, start_serving
 
     origin = origin or ConfigOrigin()
     root = project_root(folder)
@@ -148,10 +152,17 @@ def detect(
     code = read_code(project, workdir=workdir.value, variables=variables)
     words = (*(config.entrypoint or ()), *(config.command or ()))
     keep = named_models(root, code, variables, words, workdir=workdir.value)
+    keep += [config.serve.file] if config.serve and config.serve.file else []
     if keep and not project.paths().issuperset(keep):
         project = walk_project(root, config, keep=keep, outputs=outputs)
     models = detect_models(project)
-    _refuse_emptiness(root, project, code, config, models.value)
+    starts = what_starts(root, config, code, documents, dockerfile)
+    serving = detect_serving(config, origin, project, code, models.value, starts=starts)
+    _refuse_emptiness(root, project, code, config, serving)
+    if serving is not None and serving.kind == "file":
+        # Nothing of the code runs in that image.
+        project, models = only_models(project, models, serving.target, config)
+        code = Code(modules={})
 
     source = detect_dependencies(root, config, origin, documents, code.imports(optional=False))
     evidence = Evidence(
@@ -166,7 +177,11 @@ def detect(
         variables=variables,
         workdir=workdir.value,
     )
-    start = detect_start(evidence)
+    start = (
+        start_serving(serving, config, workdir.value, code.modules)
+        if serving is not None
+        else detect_start(evidence)
+    )
     for name, value in start.env.items():
         why = "the start command relies on it"
         env.setdefault(name, Decision(value=value, why=why, where=start.where))
@@ -176,6 +191,7 @@ def detect(
     imports = code.imports(modules)
     ports = _ports(config, origin, dockerfile, start, code)
     names = {item.name: item.where for item in reversed(source.value.named)}
+    names |= _served_packages(serving, source.value)
     warnings = [*origin.warnings, *evidence.warnings, *start.warnings, *project.left_out]
     warnings += _missing_variables(modules, variables)
     warnings += _apt_advice(config, dockerfile)
@@ -206,22 +222,24 @@ def detect(
         writable=writable_folders(modules, variables, workdir=workdir.value),
         models=models,
         imports=MappingProxyType(code.imports(modules, optional=False)),
+        serving=serving,
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
+def _served_packages(serving: Serving | None, source: DependencySource) -> dict[str, str]:
+    """The packages that a served model needs and the project doesn't name."""
+    needed = serving.requirements(source) if serving is not None else ()
+    names = [re.split(r"[^\w-]", text, maxsplit=1)[0] for text in needed]
+    return dict.fromkeys(names, serving.target if serving is not None else "")
+
+
 def _refuse_emptiness(
-    root: Path, project: Project, code: Code, config: AppConfig, models: tuple[str, ...]
+    root: Path, project: Project, code: Code, config: AppConfig, serving: Serving | None
 ) -> None:
     """A folder without a project is an error that says so."""
-    if code.modules or code.faults or config.command or config.entrypoint:
+    if code.modules or code.faults or config.command or config.entrypoint or serving:
         return
-    if models:
-        raise ProjectError(
-            f"there is a model ({models[0]}) but no app; serving a bare model file isn't here yet",
-            where=str(root),
-            hint="Write an app.py that loads the model and answers requests.",
-        )
     what = "is empty" if not project.files else "holds no Python code"
     raise ProjectError(
         f"there is no project here: the folder {what}",
@@ -374,6 +392,10 @@ def _health(
     if route is None and dockerfile is not None and dockerfile.health is not None:
         place = f"{dockerfile.name}:{dockerfile.health.line}"
         route = Decision(value=dockerfile.health.value, why="the Dockerfile asks it", where=place)
+    from dockyard.app.detect.serving import HEALTH, SERVER
+
+    if start.server == SERVER:
+        route = Decision(value=HEALTH, why="Dockyard's server has it", where="")
     if route is None and start.server == "streamlit":
         route = Decision(value="/_stcore/health", why="Streamlit has it", where="")
     if route is not None:

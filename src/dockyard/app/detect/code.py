@@ -38,6 +38,7 @@ _SKIPPED_FILES = frozenset({"setup.py", "conftest.py", "noxfile.py", "tasks.py",
 _MOST_FILES, _MOST_BYTES, _LARGEST = 3000, 24 << 20, 1 << 20
 _READ_ROUTES = frozenset({"route", "get", "api_route", "websocket_route"})
 _LOADERS = ("from_pretrained", "load_model", "SentenceTransformer", "snapshot_download")
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _PREFIXED = frozenset({"APIRouter", "Blueprint", "Router"})
 
 
@@ -244,6 +245,10 @@ class _Reader:
                 module.runs = True
             case ast.FunctionDef(name=name, body=body) | ast.AsyncFunctionDef(name=name, body=body):
                 self.factory(node, name)
+            case ast.ClassDef(name=name, body=body) if name.endswith("Predictor"):
+                methods = [part for part in body if isinstance(part, _FUNCTIONS)]
+                if any(method.name == "predict" for method in methods):
+                    module.predictors.append(Fact(text=name, line=node.lineno))
             case ast.If() if not is_main(node.test):
                 for inner in node.body:
                     self.statement(inner)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dockyard.app.detect.listen import port_in_command, port_of_call
 from dockyard.app.detect.serve import (
@@ -88,6 +88,30 @@ def detect_start(evidence: Evidence) -> Start:
         if start is not None:
             return start
     raise _nothing(evidence)
+
+
+def what_starts(
+    folder: Path, config: AppConfig, code: Code, documents: Documents, dockerfile: Dockerfile | None
+) -> Literal["app", "script", ""]:
+    """Whether the project says what to start or has a web app, or merely something that runs."""
+    said = dockerfile is not None and bool(dockerfile.command or dockerfile.entrypoint)
+    if config.command or config.entrypoint or said or (folder / "Procfile").is_file():
+        return "app"
+    modules = [
+        module
+        for module in code.modules.values()
+        if not _TRAINING.search(module.path.rpartition("/")[2])
+    ]
+    if any(module.apps or module.streamlit for module in modules):
+        return "app"
+    runs = any(_may_start(module) or module.path.endswith("__main__.py") for module in modules)
+    return "script" if runs or (documents.project or {}).get("scripts") else ""
+
+
+def _may_start(module: Module) -> bool:
+    """Whether a file has a main block, or a usual name and does something."""
+    does = module.main_line or module.calls or (module.runs and _rank(module)[0] == 0)
+    return bool(does) and module.depth <= 1
 
 
 def _configured(evidence: Evidence) -> Start | None:
@@ -446,9 +470,7 @@ def _from_script(evidence: Evidence) -> Start | None:
     candidates = [
         module
         for module in evidence.code.modules.values()
-        if (module.main_line or module.calls or (module.runs and _rank(module)[0] == 0))
-        and not _TRAINING.search(module.path.rpartition("/")[2])
-        and module.depth <= 1
+        if _may_start(module) and not _TRAINING.search(module.path.rpartition("/")[2])
     ]
     if not candidates:
         return None

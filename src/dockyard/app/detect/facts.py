@@ -74,7 +74,8 @@ class Module:
 
     imports: third-party modules and lines; optional: those in a `try`; local: the project's files
     that it imports; names: what imported names stand for; required: variables without a default;
-    main_extra: what the main block does besides starting a server; siblings: it imports files of
+    main_extra: what the main block does besides starting a server; predictors: classes named
+    …Predictor that have a method `predict`; siblings: it imports files of
     its folder as if that were the root.
     """
 
@@ -92,6 +93,7 @@ class Module:
     strings: list[Fact] = field(default_factory=list)
     main_line: int = 0
     main_extra: Fact | None = None
+    predictors: list[Fact] = field(default_factory=list)
     streamlit: int = 0
     runs: bool = False
     siblings: bool = False

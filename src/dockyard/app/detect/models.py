@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockyard.app.detect.decision import Decision
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from dockyard.app.config import AppConfig
     from dockyard.app.detect.facts import Code
     from dockyard.app.ignore import Project, ProjectFile
 
@@ -60,6 +62,23 @@ def detect_models(project: Project) -> Decision[tuple[str, ...]]:
     what = chosen[0].path if len(chosen) == 1 else f"{len(chosen)} files"
     why = f"{what}, {_megabytes(size)}: a layer apart, so that code changes don't move it"
     return Decision(value=tuple(file.path for file in chosen), why=why, where=chosen[0].path)
+
+
+def only_models(
+    project: Project, models: Decision[tuple[str, ...]], served: str, config: AppConfig
+) -> tuple[Project, Decision[tuple[str, ...]]]:
+    """The project without what a served model doesn't need: models, and what `include` names."""
+    from dockyard.app.dockerignore import PathPatterns
+
+    inside = [
+        file.path
+        for file in project.files
+        if file.path == served or file.path.startswith(f"{served}/")
+    ]
+    chosen = tuple(sorted({*models.value, *inside}))
+    wanted = PathPatterns([(text, "include") for text in config.include])
+    kept = tuple(file for file in project.files if file.path in chosen or wanted.matches(file.path))
+    return replace(project, files=kept), replace(models, value=chosen)
 
 
 def named_models(
