@@ -29,6 +29,9 @@ REQUIREMENTS = {
     "cuda-torch": ["torch==2.14.1", "fastapi==0.165.0", "uvicorn==0.54.0"],
 }
 
+# Both measure one app, FastAPI in front of a network, with other builds of torch.
+APP = "cuda-torch"
+
 SECOND_APP = """\
 import torch
 from flask import Flask
@@ -44,10 +47,13 @@ def health():
 
 
 def first_project(example: str, work: Path) -> Project:
-    """A copy of the example, with the requirements.txt that the Dockerfiles need."""
+    """A copy of the app, with the requirements.txt that the Dockerfiles need."""
     folder = work / "projects" / example
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(EXAMPLES / example, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(EXAMPLES / APP, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = folder / "dockyard.toml"
+    accelerator = "cuda" if example == APP else "cpu"
+    settings.write_text(settings.read_text().replace('"cuda"', f'"{accelerator}"'))
     write_requirements(folder, REQUIREMENTS[example])
     return Project(
         folder=folder,

@@ -55,9 +55,10 @@ def dockyard(*arguments: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Server:
-    """An app that answers HTTP on this machine."""
+    """An app that answers HTTP on this machine; field: what its model's input is called."""
 
     port: int
+    field: str = "image"
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """The status and the JSON (or text) of the answer."""
@@ -87,20 +88,22 @@ class Server:
 
     def classify(self, digit: Digit) -> tuple[int, float]:
         """The digit that the model sees in the picture, and how sure it is (0 to 1)."""
-        status, answer = self.ask("POST", "/predict", {"image": digit.image})
+        status, answer = self.ask("POST", "/predict", {self.field: digit.image})
         if status != 200:
             fail(f"POST /predict answered {status}: {answer}")
-        return answer["digit"], answer["probabilities"][answer["digit"]]
+        probabilities = answer["probabilities"]
+        best = answer.get("digit", probabilities.index(max(probabilities)))
+        return best, probabilities[best]
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, port: int) -> Iterator[Server]:
+def running(folder: Path, *, port: int, field: str = "image") -> Iterator[Server]:
     """The example in a container, answering on a free port of this machine; removed afterwards.
 
-    port: where the app listens inside the container.
+    port: where the app listens inside the container; field: what its model's input is called.
     """
     name = f"dockyard-{folder.name}-{os.getpid()}"
-    server = Server(port=free_port())
+    server = Server(port=free_port(), field=field)
     # A terminated test must not leave its container behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -125,7 +128,7 @@ def check_answers(server: Server, digits: list[Digit]) -> str:
     right = sum(digit.label == answer for digit, answer in zip(digits, answers, strict=True))
     if right < 0.9 * len(digits):
         fail(f"only {right} of {len(digits)} held-out digits are right")
-    status, _ = server.ask("POST", "/predict", {"image": "a photo of a 7"})
+    status, _ = server.ask("POST", "/predict", {server.field: "a photo of a 7"})
     if not 400 <= status < 500:
         fail(f"a picture that is none was answered with {status}, not 4xx")
     return f"{right} of {len(digits)} held-out digits are right, as when the model was trained"

@@ -1,9 +1,11 @@
-"""Train the digit classifier and write model.pt and digits.json.
+"""Train the digit classifier and write model.pt2 and digits.json.
 
     pip install torch==2.13.0 numpy scikit-learn && python train.py
 
 The data are scikit-learn's 1,797 scanned digits, 8 x 8 pixels of 0 to 16. A quarter is held
 out; 50 of those go into digits.json with their labels and this model's answers, for `verify`.
+What is served is the whole program, from pixels to probabilities; the weights alone are for
+../cuda-torch, which has code of its own.
 """
 
 import json
@@ -15,7 +17,31 @@ from sklearn.model_selection import train_test_split
 
 from network import digit_network, to_input
 
+WEIGHTS = "../cuda-torch/model.pt"
 HERE = Path(__file__).resolve().parent
+
+
+class Served(torch.nn.Module):
+    """From images (n, 8, 8) of 0 to 16 to probabilities (n, 10)."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        inputs = images.reshape(-1, 1, 8, 8) / 16
+        return {"probabilities": self.network(inputs).softmax(dim=1)}
+
+
+def export(network: torch.nn.Module) -> None:
+    """Write the program, for any number of images at once."""
+    batch = torch.export.Dim("batch", min=1, max=256)
+    example = (torch.zeros(2, 8, 8),)
+    program = torch.export.export(Served(network).eval(), example, dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        # Where on this machine each line of code lies is nothing for whoever gets the file.
+        node.meta.pop("stack_trace", None)
+    torch.export.save(program, HERE / "model.pt2")
 
 
 def main() -> None:
@@ -41,7 +67,8 @@ def main() -> None:
         answers = network(to_input(test_images.tolist())).argmax(dim=1)
     accuracy = (answers == torch.tensor(test_labels)).float().mean().item()
     print(f"held-out accuracy: {accuracy:.3f}")
-    torch.save(network.state_dict(), HERE / "model.pt")
+    torch.save(network.state_dict(), HERE / WEIGHTS)
+    export(network)
 
     rows = [
         {"label": int(label), "answer": int(answer), "image": image.astype(int).tolist()}

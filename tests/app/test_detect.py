@@ -879,8 +879,8 @@ def test_the_examples_are_understood():
     }
     assert commands == {
         "keras-digits": ("python", "app.py"),
-        "torch-digits": ("uvicorn", "app:app"),
-        "onnx-digits": ("uvicorn", "serve:app"),
+        "torch-digits": ("python", "-m"),
+        "onnx-digits": ("python", "-m"),
         "cuda-torch": ("uvicorn", "app:app"),
     }
 
