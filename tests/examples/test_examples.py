@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,9 +82,25 @@ def test_keras_example_holds_nothing_for_dockyard() -> None:
 
 
 def test_cuda_example_serves_the_network_of_the_torch_example() -> None:
-    for file in ("network.py", "model.pt", "digits.json"):
-        one, other = (EXAMPLES / name / file for name in ("cuda-torch", "torch-digits"))
-        assert one.read_bytes() == other.read_bytes(), file
+    cuda, torch = (EXAMPLES / name for name in ("cuda-torch", "torch-digits"))
+    for file in ("network.py", "digits.json"):
+        assert (cuda / file).read_bytes() == (torch / file).read_bytes(), file
+    weights, program = zipfile.ZipFile(cuda / "model.pt"), zipfile.ZipFile(torch / "model.pt2")
+    for number in range(6):
+        alone = weights.read(f"model/data/{number}")
+        assert alone == program.read(f"model/data/weights/weight_{number}"), number
+
+
+@pytest.mark.parametrize("name", ["onnx-digits", "torch-digits"])
+def test_a_served_example_has_no_server_code(name: str) -> None:
+    code = {path.name for path in (EXAMPLES / name).glob("*.py")}
+    assert code <= {"train.py", "network.py"}
+    assert "serve" not in (EXAMPLES / name / "train.py").read_text().lower().replace("served", "")
+
+
+def test_the_onnx_example_is_a_model_and_nothing_to_configure() -> None:
+    files = {path.name for path in (EXAMPLES / "onnx-digits").iterdir() if path.is_file()}
+    assert files == {"README.md", "digits.json", "model.onnx", "train.py", "verify"}
 
 
 @pytest.fixture
