@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ from dockyard_serve.settings import ServerSettings
 log = logging.getLogger("dockyard.serve")
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "parameters")
+_FOLDERS = re.compile(r"(?:/[^\s/:]+)+/")
 _OPEN = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
 
 OIP: Speaks[InferRequest] = Speaks(
@@ -251,7 +253,8 @@ class App:
             await self._control.load(name)
         except LoadError as error:
             log.error("%s", error, extra={"model": name})
-            raise BadRequest(f"model {name!r} can't be loaded: {error.what}") from None
+            told = _FOLDERS.sub("", error.what)  # Where things are is no client's business.
+            raise BadRequest(f"model {name!r} can't be loaded: {told}") from None
         return json_response({})
 
     async def _unload(self, request: Request) -> Response:

@@ -112,6 +112,8 @@ class Repository:
         """The model that paths without a name mean: the only one; raises NotFound."""
         if len(self._entries) == 1:
             return self.find(next(iter(self._entries)))
+        if not self._entries and set(self._place.names()) - self._unloaded:
+            raise Unavailable("the model isn't loaded yet")
         raise NotFound(
             "this server has several models; name one: /models/NAME/predict"
             if self._entries
@@ -188,10 +190,10 @@ class Repository:
             entry.aliases = dict(wishes.aliases)
             self._entries[name] = entry
             self._unloaded.discard(name)
-            for number in [number for number in entry.versions if number not in wanted]:
-                self._retire(entry, number)
             if failed is not None:
                 raise failed
+            for number in [number for number in entry.versions if number not in wanted]:
+                self._retire(entry, number)
 
     async def _bring(self, entry: _Entry, wish: Wish) -> None:
         """Load a version unless it serves already, and put it in its place."""

@@ -64,6 +64,7 @@ class Supervisor:
         self._grace = grace
         self._workers: dict[int, _Worker] = {}
         self._orders: dict[int, _Order] = {}
+        self._last_orders: dict[str, str] = {}
         self._next_order = 0
         self._stopping = False
         self._status = 0
@@ -140,7 +141,7 @@ class Supervisor:
         for key in list(self._orders):
             self._heard_back(key, worker.number, "a worker died")
         if self._stopping:
-            if code != 0:
+            if code not in (0, -signal.SIGTERM):  # Told to stop before it could heed it
                 self._status = code if code > 0 else 1
             return
         if not worker.is_ready and worker.deaths == 0 and code != -signal.SIGKILL:
@@ -190,6 +191,9 @@ class Supervisor:
     def _obey(self, worker: _Worker, message: dict[str, Any]) -> None:
         if "ready" in message:
             worker.is_ready = True
+            # It may have looked at the models before they were loaded or unloaded elsewhere.
+            for name, do in self._last_orders.items():
+                _send(worker.line, {"order": 0, "do": do, "name": name})
         elif "done" in message:
             self._heard_back(
                 message["done"], worker.number, message["problem"], message.get("kind", "")
@@ -197,9 +201,11 @@ class Supervisor:
         else:
             self._next_order += 1
             key = self._next_order
-            order = _Order(worker.number, message["ask"], set(self._workers))
+            ready = [other for other in self._workers.values() if other.is_ready]
+            order = _Order(worker.number, message["ask"], {other.number for other in ready})
             self._orders[key] = order
-            for other in list(self._workers.values()):
+            self._last_orders[message["name"]] = message["do"]
+            for other in ready:
                 _send(other.line, {"order": key, "do": message["do"], "name": message["name"]})
 
     def _heard_back(self, key: int, number: int, problem: str | None, kind: str = "") -> None:

@@ -1,8 +1,9 @@
 """One process that serves: its event loop, its models, its sockets, until it is told to stop.
 
-Rules: the socket is opened before the models are loaded, so that a health check gets an answer (not
-ready) instead of a refusal. SIGTERM and SIGINT: not ready at once, then what is in flight is
-answered, then the end with 0; a second signal ends it at once.
+Rules: alone, a worker answers before its models are loaded, so that a health check is told "not
+ready" instead of nothing; beside others it accepts no connection that they could answer. SIGTERM
+and SIGINT: not ready at once, then what is in flight is answered, then the end with 0; a second
+signal ends it at once.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ async def serve(
     app = App(
         repository, metrics, settings, version=VERSION, control=control, extensions=extensions
     )
-    await app.http.listen(sock)
+    if channel is None:
+        await app.http.listen(sock)
     loading = asyncio.ensure_future(repository.load_all())
     stopped = asyncio.ensure_future(stopping.wait())
     await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -81,6 +83,8 @@ async def serve(
     following = _start(None if settings.poll is None else repository.follow(settings.poll))
     settle_memory()
     app.started = True
+    if channel is not None:
+        await app.http.listen(sock)
     metrics.value("dockyard_worker_starts_total").add()
     log.info(
         "serving",
