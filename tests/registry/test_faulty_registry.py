@@ -363,6 +363,34 @@ def test_without_a_referrers_api_there_are_none_or_the_tag_s(registry, registrie
     assert repository.referrers(image.digest) == []
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_blob_that_lies_elsewhere_is_there(registry, registries, image, status):
+    """Storage signs for a GET alone, so where the redirect leads isn't asked."""
+    push(registries, registry, image)
+    registry.fault(
+        "HEAD", "/blobs/", answer(status, Location="http://127.0.0.1:1/signed"), times=ALWAYS
+    )
+    repository = registries.repository(f"{registry.host}/team/app")
+    assert repository.has_blob(large(image).digest)
+
+
+@pytest.mark.parametrize("tag", ["\x1b[31mred", "a b", "", "x" * 129, 5, None], ids=repr)
+def test_a_tag_that_is_none_is_refused(registry, registries, tag):
+    registry.fault("GET", "/tags/", send(json.dumps({"tags": ["good", tag]}).encode()))
+    with pytest.raises(RegistryError, match="can't be read"):
+        list(registries.repository(f"{registry.host}/team/app").tags())
+
+
+def test_loopback_is_not_asked_for_through_a_proxy(registry, home, impatient, image, monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with HttpRegistries(patience=impatient) as registries:
+        push(registries, registry, image)
+    assert registry.tags
+
+
 # Lies.
 
 

@@ -30,6 +30,11 @@ _MAX_NAME = 255
 _MAX_TEXT = 1024  # more than name, tag and digest can have together
 
 
+def is_tag(value: object) -> bool:
+    """Whether the value is text that can be a tag."""
+    return isinstance(value, str) and bool(_TAG.match(value))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """A repository and which of its images: by tag, digest, or both (then the digest rules)."""

@@ -15,7 +15,7 @@ What each module knows:
 
     api          the protocols: Registries, Repository, Source; Absent, Denied
     connect      HttpRegistries: connections, logins and mirrors, opened when first used
-    client       HttpRepository: the specification's requests; uploads, downloads: blobs
+    client       HttpRepository: the specification's requests; uploads, downloads, reading: blobs
     push, pull   what is done with them; tree: what an index holds; artifact: other documents
     memory       the same in memory
     connection   one registry's HTTP; attempts: trying again; refusals: errors

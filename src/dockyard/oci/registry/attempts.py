@@ -2,7 +2,8 @@
 
 Rules:
 - 408, 429, 500, 502, 503, 504 and broken connections are tried again, after Retry-After or a
-  growing pause, until ATTEMPTS of them in a row have brought nothing forward.
+  growing pause, until ATTEMPTS of them in a row have brought nothing forward; where no connection
+  is made at all, fewer.
 - httpx's errors become ours here, at one line.
 """
 
@@ -18,17 +19,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ATTEMPTS = 5
+_UNREACHED = 3
 WORTH_A_TRY = 64 << 10  # Bytes; a connection that brings fewer before it breaks counts as failed.
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Again(Exception):
-    """The attempt failed in a way that may pass; pause: seconds that the server asked for."""
+    """The attempt failed in a way that may pass.
 
-    def __init__(self, error: RegistryError, pause: float | None = None) -> None:
+    pause: seconds that the server asked for; unreached: nobody answered at all.
+    """
+
+    def __init__(
+        self, error: RegistryError, pause: float | None = None, *, unreached: bool = False
+    ) -> None:
         super().__init__(error.what)
         self.error = error
         self.pause = pause
+        self.unreached = unreached
 
 
 class Stopped(RegistryError):
@@ -87,7 +95,9 @@ class Attempts:
         if again is None:
             return False
         self._failures += 1
-        if self._failures >= self._patience.attempts:
+        # A host that isn't there is more often a mistyped name than a passing trouble.
+        tries = self._patience.attempts
+        if self._failures >= (min(tries, _UNREACHED) if again.unreached else tries):
             raise again.error from error
         pause = again.pause
         if pause is None:
@@ -124,7 +134,8 @@ def _translated(error: BaseException, where: str) -> Again | None:
             f"the registry can't be reached: {text}",
             where=where,
             hint="Check the name, the network, HTTPS_PROXY and NO_PROXY, then run again.",
-        )
+        ),
+        unreached=isinstance(error, httpx.ConnectError | httpx.ConnectTimeout),
     )
 
 

@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dockyard.errors import ImageError, RegistryError
@@ -18,6 +18,7 @@ from dockyard.oci.descriptor import Descriptor
 from dockyard.oci.digest import Digest, matches
 from dockyard.oci.documents import MAX_SIZE, parse
 from dockyard.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, Index, manifest_type
+from dockyard.oci.reference import is_tag
 from dockyard.oci.registry.api import Absent, StoredManifest, artifact_types, referrers_tag
 from dockyard.oci.registry.connection import Answer, Connection, Request
 from dockyard.oci.registry.downloads import RemoteBlob
@@ -121,7 +122,10 @@ class HttpRepository:
     def has_blob(self, digest: Digest) -> bool:
         """Ask for a blob, at the registry itself."""
         request = self._reading(self._own, "HEAD", f"blobs/{digest}", "asking for a blob")
-        return self._own.connection.ask(request, good=(200,), absent_ok=True) is not None
+        # A redirect says that it is there; where it leads may be signed for a GET alone.
+        there = (200, 301, 302, 303, 307, 308)
+        request = replace(request, follow=False)
+        return self._own.connection.ask(request, good=there, absent_ok=True) is not None
 
     def blob(self, descriptor: Descriptor) -> Blob:
         """The blob, downloaded whenever it is read."""
@@ -178,7 +182,7 @@ class HttpRepository:
             assert answer is not None
             value = _json(answer)
             tags = value.get("tags") or []
-            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            if not isinstance(tags, list) or not all(map(is_tag, tags)):
                 raise RegistryError(
                     "the registry's list of tags can't be read", where=shown_url(answer.url)
                 )

@@ -13,7 +13,7 @@ from dockyard.oci.registry.attempts import Patience
 from dockyard.oci.registry.client import HttpRepository, Place
 from dockyard.oci.registry.connection import Connection, Host, Request
 from dockyard.oci.registry.credentials import UserCredentials
-from dockyard.oci.registry.endpoints import Endpoint, endpoint_of, tls_context
+from dockyard.oci.registry.endpoints import Endpoint, endpoint_of, is_loopback, tls_context
 from dockyard.oci.registry.settings import read_settings
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ class HttpRegistries:
     def _host(self, endpoint: Endpoint) -> Host:
         if endpoint not in self._hosts:
             context = tls_context(endpoint, self._environment)
-            self._hosts[endpoint] = Host(endpoint, self._client(context))
+            self._hosts[endpoint] = Host(
+                endpoint, self._client(context, proxies=not is_loopback(endpoint.host))
+            )
         return self._hosts[endpoint]
 
     def _elsewhere_client(self) -> httpx.Client:
@@ -163,16 +165,18 @@ class HttpRegistries:
 
         with self._opening:
             if self._elsewhere is None:
-                self._elsewhere = self._client(trusted(None))
+                self._elsewhere = self._client(trusted(None), proxies=True)
             return self._elsewhere
 
-    def _client(self, context: ssl.SSLContext) -> httpx.Client:
+    def _client(self, context: ssl.SSLContext, *, proxies: bool) -> httpx.Client:
         import httpx
 
         from dockyard import __version__
 
         return httpx.Client(
             verify=context,
+            # Go's programs, and so Docker and Podman, never ask a proxy for loopback.
+            trust_env=proxies,
             timeout=httpx.Timeout(self._timeout, connect=_CONNECT, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
             headers={"User-Agent": f"dockyard/{__version__}", "Accept-Encoding": "identity"},

@@ -41,7 +41,7 @@ class Request:
     """One request. url: absolute, or a path on the registry; doing: for messages.
 
     scopes: what its token must allow ("repository:ada/app:pull"). body gives the bytes anew each
-    time it is called; size is how many there are.
+    time it is called; size is how many there are. follow: go where redirects lead.
     """
 
     method: str
@@ -52,6 +52,7 @@ class Request:
     body: Callable[[], Iterable[bytes]] | None = None
     data: bytes | None = None
     size: int = 0
+    follow: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +225,7 @@ class Connection:
             response = self._send(replace(request, method=method, url=url), header, at_home=at_home)
             try:
                 target = response.headers.get("location")
-                if response.status_code not in _REDIRECT or not target:
+                if not (request.follow and target and response.status_code in _REDIRECT):
                     yield response
                     return
             finally:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from dockyard.cache import Cache
     from dockyard.oci.digest import Digest
-    from dockyard.oci.registry.api import Repository
+    from dockyard.oci.registry.api import Located
 
 _RECORD = "registry-blobs"
 _KEPT = 3
@@ -31,7 +31,7 @@ class KnownPlaces:
         record = self._cache.read_record(_RECORD, _key(domain, digest)) if self._cache else None
         return [str(path) for path in record] if isinstance(record, list) else []
 
-    def learn(self, repository: Repository, digests: Iterable[Digest]) -> None:
+    def learn(self, repository: Located, digests: Iterable[Digest]) -> None:
         """Remember that the repository has these."""
         if self._cache is None:
             return

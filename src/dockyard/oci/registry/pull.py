@@ -22,8 +22,10 @@ from dockyard.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest
 from dockyard.oci.platform import Platform
 from dockyard.oci.registry.api import wanted
 from dockyard.oci.registry.downloads import RemoteBlob, wrong_blob
+from dockyard.oci.registry.known import KnownPlaces
 from dockyard.oci.registry.parallel import run_parallel
 from dockyard.oci.registry.push import PARALLEL
+from dockyard.oci.registry.refusals import fit
 from dockyard.oci.registry.tree import DEEPEST
 from dockyard.progress import SILENT
 
@@ -110,7 +112,7 @@ def _platforms(index: Index) -> str:
         for each in index.manifests
         if each.platform is not None
     ]
-    return ", ".join(dict.fromkeys(names[:20])) or "no platform that is named"
+    return fit(", ".join(dict.fromkeys(names[:20])), ()) or "no platform that is named"
 
 
 def pull_layers(
@@ -143,6 +145,7 @@ def pull_layers(
         parallel=parallel,
         stop=blob.repository.stop,
     )
+    KnownPlaces(cache).learn(blob.repository, [layer.descriptor.digest for layer in remote])
     here = {layer.descriptor.digest: path for layer, path in zip(remote, paths, strict=True)}
     layers = tuple(
         replace(layer, blob=BlobFile(path=here[layer.descriptor.digest]))

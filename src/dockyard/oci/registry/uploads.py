@@ -25,6 +25,7 @@ from dockyard.errors import RegistryError
 from dockyard.oci.registry.api import Denied
 from dockyard.oci.registry.attempts import WORTH_A_TRY, Again, Attempts
 from dockyard.oci.registry.connection import Answer, Request
+from dockyard.oci.registry.reading import BlobReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ class BlobUpload:
         self._piece = 0  # 0: all in one request
         self._patches = descriptor.size > SMALL
         self._begun_again = 0
+        self._reader: BlobReader | None = None
 
     def mount(self, from_path: str) -> bool:
         """Ask for the blob of another repository; a refusal begins an upload, which `send` uses."""
@@ -278,39 +280,17 @@ class BlobUpload:
     def _bytes(
         self, blob: Blob, start: int, size: int, advance: Callable[[int], None]
     ) -> Iterator[bytes]:
-        """The blob's bytes from start, counted and at the end hashed; a wrong blob isn't sent."""
-        end = start + size
-        state = hashlib.new(self._descriptor.digest.algorithm)
-        position = 0
-        for chunk in blob.chunks():
+        """The blob's bytes from start; raises ImageError before all of a wrong blob is sent."""
+        if self._reader is None or self._reader.position > start:
+            self._reader = BlobReader(blob, self._descriptor)
+        reached = start
+        for piece in self._reader.read(start, size):
             self._connection.patience.check()
-            view = memoryview(chunk)[: max(0, end - position)]
-            if position + len(chunk) > self._descriptor.size:
-                raise self._changed()
-            state.update(chunk)
-            piece = view[max(0, start - position) :]
-            position += len(chunk)
-            if position >= self._descriptor.size and (
-                state.hexdigest() != self._descriptor.digest.hex
-            ):
-                raise self._changed()
-            if piece:
-                yield bytes(piece)
-                reached = min(position, end)
-                if reached > self._shown:
-                    advance(reached - self._shown)
-                    self._shown = reached
-            if position >= end and end < self._descriptor.size:
-                return
-        if position < end:
-            raise self._changed()
-
-    def _changed(self) -> RegistryError:
-        return RegistryError(
-            "a layer gave other bytes than the image says",
-            where=str(self._descriptor.digest),
-            hint="What it is made from was changed; build again.",
-        )
+            yield piece
+            reached += len(piece)
+            if reached > self._shown:
+                advance(reached - self._shown)
+                self._shown = reached
 
     def _error(self, response: httpx.Response, request: Request) -> RegistryError:
         return self._as_error(self._connection.refusal(response, request))
