@@ -14,6 +14,7 @@ import threading
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -72,7 +73,7 @@ class WheelIndex:
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         """Answer one GET."""
-        parts = request.path.partition("?")[0].strip("/").split("/")
+        parts = unquote(request.path.partition("?")[0]).strip("/").split("/")
         match parts:
             case ["simple", name] if name in self._projects:
                 value = {

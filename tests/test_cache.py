@@ -1,6 +1,7 @@
 """The cache folder under crashes, rivals and full disks."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dockyard.cache import Cache, default_cache_root
+from dockyard.cli.main import run_command_line
 from dockyard.errors import CacheError
 
 
@@ -140,3 +142,50 @@ def test_blobs_are_readable_by_others_whatever_the_umask(cache: Cache) -> None:
     finally:
         os.umask(old)
     assert cache.blob_path(out.hexdigest).stat().st_mode & 0o777 == 0o644
+
+
+def test_what_wasnt_used_for_a_while_is_pruned_and_the_rest_stays(tmp_path):
+    cache = Cache(tmp_path)
+    with cache.writing_blob() as old:
+        old.write(b"old")
+    with cache.writing_blob() as new:
+        new.write(b"newer")
+    cache.write_record("kind", "old", 1)
+    for name, age in (("half-used", 0), ("unused", 9)):
+        folder = tmp_path / "unpacked" / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            (folder / str(number)).write_text("x")
+            past = time.time() - 3600 * (9 if number else age)
+            os.utime(folder / str(number), (past, past))
+    long_ago = time.time() - 3600 * 9
+    for path in (cache.blob_path(old.hexdigest), tmp_path / "records/kind/old.json"):
+        os.utime(path, (long_ago, long_ago))
+    removed = cache.prune(unused_for=3600 * 5)
+    assert removed.files == 4
+    assert not cache.has_blob(old.hexdigest)
+    assert cache.has_blob(new.hexdigest)
+    assert cache.read_record("kind", "old") is None
+    # A folder that is used in part is used.
+    assert sorted(path.name for path in (tmp_path / "unpacked").iterdir()) == ["half-used"]
+    assert {part.name: part.size for part in cache.usage() if part.files} == {
+        "blobs": 5,
+        "unpacked": 2,
+    }
+    assert cache.prune(unused_for=-1).files == 3
+    assert Cache(tmp_path).usage()[0].size == 0
+
+
+def test_the_commands_show_and_prune(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKYARD_CACHE", str(tmp_path))
+    Cache(tmp_path).write_record("kind", "key", "value")
+    assert run_command_line(["cache", "show", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [(part["name"], part["files"]) for part in shown["parts"]] == [("records", 1)]
+    assert run_command_line(["cache", "prune"]) == 0
+    assert capsys.readouterr().out == "Removed 0 B in 0 files\n"
+    assert run_command_line(["cache", "prune", "--older-than", "soon"]) == 2
+    assert "no time" in capsys.readouterr().err
+    assert run_command_line(["cache", "prune", "--all"]) == 0
+    assert "in 1 file\n" in capsys.readouterr().out
+    assert Cache(tmp_path).read_record("kind", "key") is None

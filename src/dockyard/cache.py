@@ -21,7 +21,9 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,6 +39,15 @@ def default_cache_root() -> Path:
         return Path(named).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "dockyard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartUsage:
+    """What one folder of the cache holds; size: bytes."""
+
+    name: str
+    size: int
+    files: int
 
 
 class BlobWriter:
@@ -164,8 +175,65 @@ class Cache:
                 else:
                     path.unlink(missing_ok=True)
 
+    def usage(self) -> list[PartUsage]:
+        """What is in the cache, part by part; the largest first."""
+        found = []
+        for part in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            sizes = [stat.st_size for _, stat in _files(part)]
+            found.append(PartUsage(name=part.name, size=sum(sizes), files=len(sizes)))
+        return sorted(found, key=lambda part: (-part.size, part.name))
+
+    def prune(self, *, unused_for: float) -> PartUsage:
+        """Remove what wasn't used for so many seconds; return what went.
+
+        A folder of `unpacked` or `provided` goes as a whole. Locks stay, and so does what is being
+        written.
+        """
+        limit = time.time() - unused_for
+        size = files = 0
+        for part in list(self.root.iterdir()):
+            if part.name in ("locks", "tmp"):
+                continue
+            whole = part.name in ("unpacked", "provided", "listed") and part.is_dir()
+            for entry in list(part.iterdir()) if whole else [part]:
+                stats = list(_files(entry))
+                old = [(path, stat) for path, stat in stats if _used(stat) < limit]
+                if whole and len(old) < len(stats):
+                    continue
+                for path, stat in old:
+                    with suppress(OSError):
+                        path.unlink()
+                        size, files = size + stat.st_size, files + 1
+                if whole and entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+        _remove_empty_folders(self.root / "blobs")
+        _remove_empty_folders(self.root / "records")
+        return PartUsage(name="removed", size=size, files=files)
+
     def _record_path(self, kind: str, key: str) -> Path:
         return self.root / "records" / kind / f"{key}.json"
+
+
+def _files(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """All files at or below a path, symbolic links as themselves."""
+    if path.is_dir() and not path.is_symlink():
+        for child in path.iterdir():
+            yield from _files(child)
+        return
+    with suppress(OSError):
+        yield path, path.lstat()
+
+
+def _used(stat: os.stat_result) -> float:
+    """When a file was last read or written; Linux notes reads at least once a day (relatime)."""
+    return max(stat.st_atime, stat.st_mtime)
+
+
+def _remove_empty_folders(root: Path) -> None:
+    for folder in sorted(root.rglob("*"), reverse=True) if root.is_dir() else ():
+        if folder.is_dir() and folder != root / "sha256":
+            with suppress(OSError):  # what isn't empty stays
+                folder.rmdir()
 
 
 _FULL = frozenset({28, 122, 30, 13})  # ENOSPC, EDQUOT, EROFS, EACCES

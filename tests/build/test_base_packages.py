@@ -6,89 +6,31 @@ Debian's own Python with its dist-packages.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
 import sysconfig
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from local_base import ARCHITECTURE, PYTHON, make_base
-from tiny_index import metadata
+from base_maker import distribution, image_with, tar_layer
+from local_base import PYTHON, make_base
 
 from dockyard.build.base_packages import read_packages
 from dockyard.build.image_base import read_base
 from dockyard.cache import Cache
 from dockyard.oci.config import ImageConfig
-from dockyard.oci.descriptor import OCI_LAYER, Descriptor
-from dockyard.oci.digest import Digest
 from dockyard.oci.image import Image
-from dockyard.oci.layer import BytesBlob, Layer
+from dockyard.oci.layer import Layer
 from dockyard.oci.layout import read_layout, write_layout
-from dockyard.oci.platform import Platform
 from dockyard.oci.tree import read_tree
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from build_ground import Ground
 
 SITE = f"usr/local/lib/python{PYTHON}/site-packages"
-
-
-def tar_layer(files: Mapping[str, bytes | str | Path]) -> Layer:
-    """A layer of files: bytes, links (text), or a file of the host with its mode."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for path, content in files.items():
-            member = tarfile.TarInfo(path)
-            if isinstance(content, str):
-                member.type, member.linkname = tarfile.SYMTYPE, content
-                archive.addfile(member)
-                continue
-            data = content.read_bytes() if isinstance(content, Path) else content
-            executable = isinstance(content, Path) and content.stat().st_mode & 0o111
-            member.size, member.mode = len(data), 0o755 if executable else 0o644
-            archive.addfile(member, io.BytesIO(data))
-    data = out.getvalue()
-    return Layer(
-        descriptor=Descriptor(media_type=OCI_LAYER, digest=Digest.of(data), size=len(data)),
-        diff_id=Digest.of(data),
-        uncompressed_size=None,
-        blob=BytesBlob(data=data),
-    )
-
-
-def distribution(
-    site: str,
-    name: str,
-    version: str,
-    *,
-    requires: tuple[str, ...] = (),
-    scripts: str = "",
-    code: str = "",
-) -> dict[str, bytes | str | Path]:
-    """The files of an installed distribution."""
-    info = f"{site}/{name}-{version}.dist-info"
-    text = code or f"__version__ = {version!r}\n\ndef main():\n    print('{name}', __version__)\n"
-    found: dict[str, bytes | str | Path] = {
-        f"{site}/{name}/__init__.py": text.encode(),
-        f"{info}/METADATA": metadata(name, version, list(requires), []).encode(),
-    }
-    if scripts:
-        found[f"{info}/entry_points.txt"] = f"[console_scripts]\n{scripts}\n".encode()
-    return found
-
-
-def image_with(*layers: Layer) -> Image:
-    image = Image(config=ImageConfig(platform=Platform("linux", ARCHITECTURE)))
-    for layer in layers:
-        image = image.append(layer)
-    return image
 
 
 HEADER = b'/* The version */\n#define PY_VERSION      "%s.99"\n' % PYTHON.encode()

@@ -354,6 +354,13 @@ def _push(
     return tuple(done)
 
 
+def plan_inputs(
+    request: BuildRequest, platform: Platform, shop: Workshop
+) -> tuple[Inputs, BuildPlan]:
+    """What one platform's image is decided from, and the decision."""
+    return _planned(request, platform, shop, outputs=())
+
+
 def _planned(
     request: BuildRequest, platform: Platform, shop: Workshop, *, outputs: Sequence[Path]
 ) -> tuple[Inputs, BuildPlan]:

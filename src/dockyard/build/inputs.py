@@ -95,7 +95,7 @@ def resolve_for_lock(
     request: BuildRequest, platform: Platform, *, shop: Workshop
 ) -> tuple[Foundation, Lock]:
     """What a lock is written from: the base, and the resolution with its document."""
-    gathering, minors = _begin(request, platform, shop)
+    gathering, minors = begin(request, platform, shop)
     gathering.locking = True
     foundation, lock, _ = gathering.first_that_resolves(minors)
     return foundation, lock
@@ -103,11 +103,11 @@ def resolve_for_lock(
 
 def stale_lock_reasons(request: BuildRequest, platform: Platform, *, shop: Workshop) -> list[str]:
     """Why the project's pylock.toml isn't current for this platform; empty when it is."""
-    gathering, minors = _begin(request, platform, shop)
+    gathering, minors = begin(request, platform, shop)
     return gathering.stale_reasons(minors[0])
 
 
-def _begin(
+def begin(
     request: BuildRequest, platform: Platform, shop: Workshop, outputs: Sequence[Path] = ()
 ) -> tuple[_Gathering, Sequence[str]]:
     """Look at the project; also the Pythons to try, the best first."""
@@ -131,7 +131,7 @@ def gather(
     from dockyard.app.entries import app_entries
     from dockyard.build.server import server_entries
 
-    gathering, minors = _begin(request, platform, shop, outputs)
+    gathering, minors = begin(request, platform, shop, outputs)
     config, detected = gathering.config, gathering.detected
     foundation, lock, failures = gathering.first_that_resolves(minors)
     python = lock.python

@@ -56,16 +56,19 @@ def open_workshop(
     *,
     registries: Registries | None = None,
     insecure: Iterable[str] = (),
+    sweep: bool = True,
 ) -> Iterator[Workshop]:
     """The tools for one request.
 
+    sweep: remove first what earlier builds that were killed have left in the cache.
     registries: others than those that this machine reaches; insecure: hosts of these with which
     plain HTTP is allowed.
     """
     from dockyard.fetch import Fetcher
 
     found = cache or Cache()
-    found.sweep()
+    if sweep:
+        found.sweep()
     with ExitStack() as stack:
 
         def opening() -> Registries:

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tags": ("dockyard.cli.tags:tags", "List a repository's tags."),
     "login": ("dockyard.cli.login:login", "Log in to a registry."),
     "logout": ("dockyard.cli.login:logout", "Forget a registry's login."),
+    "verify": ("dockyard.cli.verify:verify", "Check an image's layers, or make them again."),
     "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers: origin, size, sharing."),
     "layers": ("dockyard.cli.layers:layers", "Say what fills an image, and what could go."),
     "diff": ("dockyard.cli.diff:diff", "Say what changed between two images."),
@@ -50,6 +51,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Write the Dockerfile that makes what Dockyard builds.",
     ),
     "lint": ("dockyard.cli.lint:lint", "Say what is wrong with a Dockerfile and its project."),
+    "outdated": ("dockyard.cli.outdated:outdated", "Say which packages and bases are newer."),
+    "cache": ("dockyard.cli.cache:cache", "Show what the cache holds, or prune it."),
     "schema": ("dockyard.cli.schema:schema", "Print the JSON Schema of dockyard.toml."),
     "version": ("dockyard.cli.version:version", "Show the versions of Dockyard and of the engine."),
 }

@@ -84,13 +84,14 @@ def resolve_base(
     cache: Cache,
     mirror: Mirror,
     upgrade: bool = False,
+    remember: bool = True,
     keys: Keys | None = None,
     now: datetime | None = None,
 ) -> DebianBase:
     """Choose the packages of a base with this Python ("3.11").
 
-    upgrade: ask the mirror even where the answer is remembered; keys, now: instead of Debian's
-    keys and the present time. Raises DebianError or FetchError.
+    upgrade: ask the mirror even where the answer is remembered; remember: for later; keys, now:
+    instead of Debian's keys and the present time. Raises DebianError or FetchError.
     """
     suite = suite_of(python)
     check_architecture(architecture)
@@ -112,7 +113,8 @@ def resolve_base(
         shell=shell,
         packages=packages,
     )
-    cache.write_record("debian-base", key, base.to_record())
+    if remember:
+        cache.write_record("debian-base", key, base.to_record())
     return base
 
 

@@ -44,7 +44,7 @@ def verify_image(image: Image, *, ours: bool = True) -> list[Problem]:
     ours asks more than the specification does: what Dockyard promises of layers that it makes
     (sorted, parents present, one owner, one time). Pass False for other people's images.
     """
-    problems = [Problem(where="manifest", what=what) for what in _check_documents(image)]
+    problems = [Problem(where="manifest", what=what) for what in check_documents(image)]
     for number, layer in enumerate(image.layers):
         problems += [
             Problem(where=f"layer {number}", what=what) for what in verify_layer(layer, ours=ours)
@@ -105,7 +105,8 @@ class _Counted:
         return Digest("sha256", self._state.hexdigest())
 
 
-def _check_documents(image: Image) -> Iterator[str]:
+def check_documents(image: Image) -> Iterator[str]:
+    """What is wrong with manifest and configuration, one sentence each."""
     manifest = image.manifest
     config = image.config_bytes
     if manifest.config.size != len(config) or not matches(config, manifest.config.digest):

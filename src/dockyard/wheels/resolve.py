@@ -92,8 +92,9 @@ def resolve(
     reporter: Reporter = SILENT,
     offline: bool = False,
     prefer: LockFile | None = None,
+    remember: bool = True,
 ) -> Lock:
-    """Resolve; `prefer` names versions to keep where they still fit.
+    """Resolve; `prefer` names versions to keep where they still fit; remember: for later builds.
 
     Raises ResolveError: one message that says what can't be had, where it was asked for, and
     what to do.
@@ -103,7 +104,7 @@ def resolve(
     requirements = read_source(request.source, extras=request.extras, groups=request.groups)
     for note in requirements.notes:
         reporter.note(note)
-    return _Resolution(request, requirements, cache, reporter, offline, prefer).lock()
+    return _Resolution(request, requirements, cache, reporter, offline, prefer).lock(remember)
 
 
 def input_hash(request: ResolveRequest, requirements: Requirements) -> str:
@@ -204,7 +205,7 @@ class _Resolution:
         if request.provided:
             self.held, self.overridden = held(request.provided, requirements, request.target)
 
-    def lock(self) -> Lock:
+    def lock(self, remember: bool) -> Lock:
         key = self._key()
         with self.cache.lock(f"resolution-{key}"):
             if not self.request.upgrade:
@@ -217,9 +218,10 @@ class _Resolution:
                     return self._select(record["document"])
             with self.reporter.task(f"Resolving {self.request.source.path.name}"):
                 lock = self._accelerated()
-            self.cache.write_record(
-                _RECORD, key, {"document": lock.document, "notes": list(lock.notes)}
-            )
+            if remember:
+                self.cache.write_record(
+                    _RECORD, key, {"document": lock.document, "notes": list(lock.notes)}
+                )
         return lock
 
     def _key(self) -> str:
