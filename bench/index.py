@@ -38,6 +38,8 @@ class WheelIndex:
             def do_GET(self) -> None:
                 index.answer(self)
 
+            do_HEAD = do_GET
+
             def log_message(self, *arguments: object) -> None:
                 """Say nothing."""
 
@@ -72,7 +74,7 @@ class WheelIndex:
         )
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        """Answer one GET."""
+        """Answer one GET or HEAD."""
         parts = unquote(request.path.partition("?")[0]).strip("/").split("/")
         match parts:
             case ["simple", name] if name in self._projects:
@@ -101,7 +103,8 @@ class WheelIndex:
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(data)))
         request.end_headers()
-        request.wfile.write(data)
+        if request.command == "GET":
+            request.wfile.write(data)
 
     def _send_file(self, request: http.server.BaseHTTPRequestHandler, path: Path) -> None:
         size = path.stat().st_size
@@ -114,6 +117,8 @@ class WheelIndex:
         if start:
             request.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
         request.end_headers()
+        if request.command != "GET":
+            return
         with path.open("rb") as file:
             file.seek(start)
             while data := file.read(1 << 20):

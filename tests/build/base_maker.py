@@ -1,4 +1,4 @@
-"""Images to build on, made on the spot: layers of files, and distributions as they are installed."""
+"""Images to build on, made on the spot: layers of files, and installed distributions."""
 
 from __future__ import annotations
 
