@@ -95,7 +95,6 @@ def test_cuda_example_serves_the_network_of_the_torch_example() -> None:
 def test_a_served_example_has_no_server_code(name: str) -> None:
     code = {path.name for path in (EXAMPLES / name).glob("*.py")}
     assert code <= {"train.py", "network.py"}
-    assert "serve" not in (EXAMPLES / name / "train.py").read_text().lower().replace("served", "")
 
 
 def test_the_onnx_example_is_a_model_and_nothing_to_configure() -> None:
