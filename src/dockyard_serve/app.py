@@ -35,7 +35,7 @@ log = logging.getLogger("dockyard.serve")
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "parameters")
 _FOLDERS = re.compile(r"(?:/[^\s/:]+)+/")
-_OPEN = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
+_OPEN = frozenset({"/docs", "/healthz", "/v2/health/live", "/v2/health/ready"})
 
 OIP: Speaks[InferRequest] = Speaks(
     "oip",

@@ -35,6 +35,9 @@ _ERRORS = {
     "503": "The queue is full, or the server isn't ready; Retry-After says when to ask again.",
     "504": "There was no answer in time.",
 }
+_NUMBER = {"type": "number"}
+# Readers of JSON that take NaN and Infinity at all, as they are written, know them as null.
+_ANY_NUMBER = {"type": ["number", "null"]}
 _INTEGERS = {f"INT{bits}": (-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64)} | {
     f"UINT{bits}": (0, (1 << bits) - 1) for bits in (8, 16, 32, 64)
 }
@@ -181,7 +184,9 @@ def _by_tensors(model: Model) -> Json:
             "content": {"application/json": {"schema": _tensors(model.inputs, batched=batched)}},
         },
         "responses": {
-            "200": _response("The outputs by name.", _tensors(model.outputs, batched=batched))
+            "200": _response(
+                "The outputs by name.", _tensors(model.outputs, batched=batched, number=_ANY_NUMBER)
+            )
         },
         "x-dockyard": {
             "kind": "tensors",
@@ -196,7 +201,9 @@ def _described(spec: TensorSpec) -> Json:
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
 
 
-def _tensors(specs: Sequence[TensorSpec], *, batched: bool) -> Json:
+def _tensors(
+    specs: Sequence[TensorSpec], *, batched: bool, number: Mapping[str, Any] = _NUMBER
+) -> Json:
     """An object of tensors; those of a batched model all have the batch axis, or all lack it."""
 
     def whole(skip: int) -> Json:
@@ -204,13 +211,13 @@ def _tensors(specs: Sequence[TensorSpec], *, batched: bool) -> Json:
             "type": "object",
             "required": [spec.name for spec in specs],
             "additionalProperties": False,
-            "properties": {spec.name: _nested(spec, skip) for spec in specs},
+            "properties": {spec.name: _nested(spec, skip, number) for spec in specs},
         }
 
     return {"anyOf": [whole(1), whole(0)]} if batched else whole(0)
 
 
-def _nested(spec: TensorSpec, skip: int) -> Json:
+def _nested(spec: TensorSpec, skip: int, number: Mapping[str, Any]) -> Json:
     if spec.datatype == "BYTES":
         schema: Json = {"type": "string"}
     elif spec.datatype == "BOOL":
@@ -219,8 +226,7 @@ def _nested(spec: TensorSpec, skip: int) -> Json:
         least, most = _INTEGERS[spec.datatype]
         schema = {"type": "integer", "minimum": least, "maximum": most}
     else:
-        # NaN and infinities are written as null, for JSON has neither.
-        schema = {"type": "number"}
+        schema = dict(number)
     for axis, size in reversed(list(enumerate(spec.shape))[skip:]):
         schema = {"type": "array", "items": schema}
         if size >= 0:

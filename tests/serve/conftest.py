@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-SOURCE = Path(__file__).parents[3] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 
 
 @dataclass(frozen=True)
