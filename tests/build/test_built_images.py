@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from dockyard.build.built_images import recall_image, remember_image
 from dockyard.build.store import LayerStore
 from dockyard.files import file_entry
@@ -38,10 +40,13 @@ def built(cache: Cache, folder: Path) -> Image:
     return image
 
 
-def test_a_built_image_is_recalled_with_all_its_bytes(cache: Cache, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["id", "digest"], ids=["image ID", "manifest's digest"])
+def test_a_built_image_is_recalled_with_all_its_bytes(
+    cache: Cache, tmp_path: Path, name: str
+) -> None:
     image = built(cache, tmp_path)
     remember_image(image, cache)
-    found = recall_image(str(image.id), cache)
+    found = recall_image(str(getattr(image, name)), cache)
     assert found is not None
     assert found.digest == image.digest
     assert verify_image(found) == []

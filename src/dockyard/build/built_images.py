@@ -3,7 +3,8 @@
 Rules:
 - What is kept is manifest and configuration; layers are found where the cache keeps them. One that
   is gone makes the image unknown, never wrong.
-- An image ID is the digest of the configuration, so what is found is what the engine has.
+- An image ID is the digest of the configuration, or with containerd's store that of the manifest,
+  so what is found is what the engine has.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def remember_image(image: Image, cache: Cache) -> None:
             writer.write(data)
         names.append(writer.hexdigest)
     record = {"manifest": names[0], "config": names[1], "media_type": image.family}
-    cache.write_record(_RECORD, image.id.hex, record)
+    for name in (image.id.hex, image.digest.hex):
+        cache.write_record(_RECORD, name, record)
 
 
 def recall_image(image_id: str, cache: Cache) -> Image | None:
