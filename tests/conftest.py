@@ -31,6 +31,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
     if item.get_closest_marker("network") and (reason := why_no_index()):
         pytest.skip(reason)
+    if item.get_closest_marker("gpu") and (reason := why_no_gpu()):
+        pytest.skip(reason)
 
 
 @functools.cache
@@ -44,6 +46,18 @@ def why_no_engine() -> str:
     except EngineError as error:
         return f"{error.what}: {error.where or (error.hint or '').splitlines()[-1]}"
     return ""
+
+
+@functools.cache
+def why_no_gpu() -> str:
+    """Why no NVIDIA GPU can be used, or ""."""
+    from dockyard.engine.gpus.inventory import read_inventory
+    from dockyard.errors import EngineError
+
+    try:
+        return "" if read_inventory().gpus else "the NVIDIA driver sees no GPU"
+    except EngineError as error:
+        return error.what
 
 
 @functools.cache

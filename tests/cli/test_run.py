@@ -139,7 +139,9 @@ BAD_LINES = {
     "-p and --no-publish": (["-p", "80", "--no-publish", "tiny:1"], 2, "exclude each other"),
     "an image that isn't here": (["nothing:1"], 1, "neither an image nor a folder"),
     "a folder that isn't here": (["./nothing"], 2, "there is no folder ./nothing"),
-    "GPUs where there are none": (["--gpus", "all", "tiny:1"], 1, "can't hand GPUs"),
+    "GPUs where there are none": (["--gpus", "all", "tiny:1"], 1, "no NVIDIA driver found"),
+    "waiting for nothing": (["--wait", "tiny:1"], 2, "--wait waits for GPUs"),
+    "memory of all GPUs": (["--gpus", "all", "--gpu-memory", "9g", "tiny:1"], 2, "to choose"),
 }
 
 

@@ -131,7 +131,9 @@ def own_podman() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def own_dockerd(*options: str, folder: Path | None = None) -> Iterator[Server]:
+def own_dockerd(
+    *options: str, folder: Path | None = None, environment: dict[str, str] | None = None
+) -> Iterator[Server]:
     """A dockerd with storage of its own, without a network bridge unless options say so."""
     if os.getuid() != 0:
         pytest.skip("a dockerd of the tests' own needs root")
@@ -144,7 +146,7 @@ def own_dockerd(*options: str, folder: Path | None = None) -> Iterator[Server]:
         command += ["--data-root", str(place / "data"), "--exec-root", str(place / "exec")]
         command += ["--pidfile", str(place / "pid"), "--iptables=false", "--bridge=none"]
         command += ["--containerd-namespace", name, "--containerd-plugins-namespace", f"{name}-p"]
-        server = Server(place, [*command, *options], {})
+        server = Server(place, [*command, *options], environment or {})
         server.start()
         try:
             yield server

@@ -323,10 +323,14 @@ def test_says_which_port_is_taken_and_leaves_no_container(ground, launched, publ
     assert ground.engine.container(name) is None
 
 
-def test_gpus_without_a_driver_are_refused(ground):
+def test_gpus_that_the_engine_cant_hand_out_are_refused(ground):
     spec = replace(ground.spec("hello"), gpus=Gpus())
+    made = []
     with pytest.raises(EngineError, match="can't hand GPUs") as caught:
-        launch(ground.engine, spec)
+        made.append(ground.engine.create(spec))
+        ground.engine.start(made[0])
+    for number in made:
+        ground.engine.remove(number, force=True)
     assert "NVIDIA Container Toolkit" in caught.value.hint
 
 

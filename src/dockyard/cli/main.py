@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "login": ("dockyard.cli.login:login", "Log in to a registry."),
     "logout": ("dockyard.cli.login:logout", "Forget a registry's login."),
     "verify": ("dockyard.cli.verify:verify", "Check an image's layers, or make them again."),
+    "gpus": ("dockyard.cli.gpus:gpus", "Show this machine's GPUs, and who holds which."),
     "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers: origin, size, sharing."),
     "layers": ("dockyard.cli.layers:layers", "Say what fills an image, and what could go."),
     "diff": ("dockyard.cli.diff:diff", "Say what changed between two images."),

@@ -178,7 +178,7 @@ def _run_detached(
 
     running = prepare(engine, spec, reporter=reporter)
     try:
-        start(running)
+        start(running, reporter=reporter)
         with reporter.task(f"waiting for {running.name}"):
             ready = wait_ready(running, timeout=timeout)
     except StartError as error:
@@ -225,7 +225,7 @@ def _run_attached(
 
     running = prepare(engine, spec, write=_write, reporter=reporter)
     try:
-        start(running)
+        start(running, reporter=reporter)
         return _stay(running, timeout, reporter)
     except KeyboardInterrupt:
         return _stop_politely(running, "SIGINT", reporter)

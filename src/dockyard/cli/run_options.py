@@ -62,7 +62,13 @@ _OPTIONS = (
         type=click.Path(path_type=Path),
         help="Read variables from a file, as Docker does.",
     ),
-    click.option("--gpus", metavar="GPUS", help="all, a number, or device=0,1."),
+    click.option(
+        "--gpus", metavar="GPUS", help="all, a number of free ones, device=0,1, UUIDs, CDI names."
+    ),
+    click.option(
+        "--gpu-memory", metavar="SIZE", help="Free memory that a GPU must have, such as 20GiB."
+    ),
+    click.option("--wait", is_flag=True, help="Wait until enough GPUs are free."),
     click.option("--cpus", metavar="NUMBER", help="Limit of its CPUs, such as 1.5."),
     click.option("-m", "--memory", metavar="SIZE", help="Limit of its memory, such as 4g."),
     click.option(
@@ -138,6 +144,8 @@ def read_options(
     env: Sequence[str],
     env_file: Sequence[Path],
     gpus: str | None,
+    gpu_memory: str | None,
+    wait: bool,
     cpus: str | None,
     memory: str | None,
     pids_limit: int | None,
@@ -183,7 +191,7 @@ def read_options(
         "volumes": volumes,
         "tmpfs": temporary,
         "secrets": tuple(words.parse_secret(text) for text in secret),
-        "gpus": None if gpus is None else spec.parse_gpus(gpus),
+        "gpus": spec.parse_gpu_options(gpus, gpu_memory, wait=wait),
         "labels": words.parse_labels(label),
         "network": network,
         "aliases": tuple(network_alias),

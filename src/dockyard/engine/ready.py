@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dockyard.engine.api import StartError
+from dockyard.engine.gpus.grant import take_gpus
+from dockyard.engine.gpus.verify import verify_gpus
 from dockyard.engine.refusals import explain_exit
 from dockyard.errors import EngineError
 from dockyard.progress import SILENT, Reporter
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dockyard.engine.api import ContainerState, Engine, LogChunk, Port
+    from dockyard.engine.gpus.grant import Grant
     from dockyard.engine.spec import ContainerSpec
 
 TAIL = 20
@@ -72,7 +75,7 @@ class Output:
 
 @dataclass(slots=True, kw_only=True)
 class Running:
-    """A container that was made here; started is a monotonic time in seconds."""
+    """A container that was made here; started: a monotonic time in seconds; grant: its GPUs."""
 
     engine: Engine
     id: str
@@ -80,6 +83,7 @@ class Running:
     output: Output
     grace: float
     started: float = 0.0
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,25 +108,40 @@ def prepare(
     reporter: Reporter = SILENT,
 ) -> Running:
     """Make a container whose output goes to `write` from the first byte on; `start` starts it."""
-    container = engine.create(spec, reporter=reporter)
+    image = engine.image(spec.image) if spec.gpus is not None else None
+    grant = take_gpus(spec, engine, image=image, reporter=reporter)
+    try:
+        container = engine.create(grant.spec, reporter=reporter)
+    except BaseException:
+        grant.release()
+        raise
     try:
         state = engine.container(container)
         # Attached before it starts: with --rm a quick death would take its last words along.
         output = Output(engine.attach(container), write)
     except BaseException:
         engine.remove(container, force=True)
+        grant.release()
         raise
     name = state.name if state is not None else container[:12]
-    return Running(engine=engine, id=container, name=name, output=output, grace=spec.grace)
+    return Running(
+        engine=engine, id=container, name=name, output=output, grace=spec.grace, grant=grant
+    )
 
 
-def start(running: Running) -> None:
-    """Start it; one that the engine can't start is removed again."""
+def start(running: Running, *, reporter: Reporter = SILENT) -> None:
+    """Start it; one that the engine can't start, or that lacks its GPUs, is removed again."""
     running.started = time.monotonic()
+    engine, grant = running.engine, running.grant
     try:
-        running.engine.start(running.id)
+        engine.start(running.id)
+        if grant is not None and grant.spec.gpus is not None:
+            grant.settle(engine, running.id)
+            verify_gpus(engine, running.id, grant.spec.gpus, reporter=reporter)
     except EngineError:
-        running.engine.remove(running.id, force=True)
+        engine.remove(running.id, force=True)
+        if grant is not None:
+            grant.release()
         raise
 
 
@@ -135,7 +154,7 @@ def launch(
 ) -> Running:
     """Make and start a container: `prepare` and `start` in one."""
     running = prepare(engine, spec, write=write, reporter=reporter)
-    start(running)
+    start(running, reporter=reporter)
     return running
 
 

@@ -46,9 +46,9 @@ class _Meaning:
 
 _MEANINGS = (
     _Meaning(
-        pattern=r"could not select device driver .*gpu|unknown runtime.*nvidia"
+        pattern=r"could not select device driver|unknown runtime.*nvidia"
         r"|nvidia-container-runtime.*not found|nvidia-container-cli: initialization error"
-        r"|unresolvable CDI devices (?P<device>nvidia\S*)",
+        r"|unresolvable CDI devices",
         what="this engine can't hand GPUs to containers",
         hint="Install the NVIDIA driver and the NVIDIA Container Toolkit on the engine's machine, "
         "run `nvidia-ctk runtime configure --runtime=docker` and restart the engine; or run "

@@ -12,7 +12,7 @@ import ipaddress
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -38,6 +38,7 @@ GRACE = 10.0
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b)?\Z", re.IGNORECASE)
+_CDI_NAME = re.compile(r"[a-z][\w.-]*\.[\w.-]+/[a-z][\w.-]*=[\w.:-]+\Z", re.IGNORECASE)
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _IGNORED_MODES = frozenset({"rw", "consistent", "cached", "delegated"})
@@ -78,10 +79,16 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
-    """GPUs to hand in: a count (None: all) or ids (indexes, UUIDs, MIG instances)."""
+    """GPUs to hand in: a count (None: all) or ids (indexes, UUIDs, MIG instances, CDI names).
+
+    memory: bytes that each must have free; a share of a GPU, which nothing enforces. wait: until
+    enough are free, where they are counted.
+    """
 
     count: int | None = None
     ids: tuple[str, ...] = ()
+    memory: int | None = None
+    wait: bool = False
 
     def __str__(self) -> str:
         if self.ids:
@@ -300,17 +307,23 @@ def _parse_volume_options(options: str, text: str) -> tuple[bool, tuple[str, ...
 
 
 def parse_gpus(text: str) -> Gpus:
-    """Parse "all", "2", "device=0,1", "device=GPU-…", with Docker's inner quotes or without."""
-    how = "Write all, a number, or device=0,1."
+    """Parse "all", "2", "device=0,1", "GPU-…", "MIG-…", "amd.com/gpu=0".
+
+    Docker's inner quotes are allowed, and UUIDs and CDI names stand without its device= too.
+    """
+    how = "Write all, a number, device=0,1, a UUID (GPU-…, MIG-…) or a CDI name (amd.com/gpu=0)."
     # Docker's own form quotes the list of devices, inside the shell's quotes.
     quoted = [part for row in csv.reader([text]) for part in row]
     fields = [part.strip() for group in quoted for part in group.split(",")]
     if not fields or not fields[0]:
         raise UsageError("--gpus is empty", hint=how)
+    if fields[0].startswith(("GPU-", "MIG-")) or "/" in fields[0]:
+        fields[0] = f"device={fields[0]}"
     key, equals, value = fields[0].partition("=")
     if key in ("device", "id") and equals:
         ids = (value, *fields[1:])
-        if not all(ids) or any("=" in name for name in ids):
+        odd = [name for name in ids if set("=/") & set(name) and not is_cdi_name(name)]
+        if odd or not all(ids):
             raise UsageError(f"the GPUs {text!r} can't be understood", hint=how)
         if len(set(ids)) != len(ids):
             raise UsageError(f"the GPUs {text!r} name one device twice", hint=how)
@@ -322,6 +335,27 @@ def parse_gpus(text: str) -> Gpus:
         if count.isascii() and count.isdigit() and int(count) > 0:
             return Gpus(count=int(count))
     raise UsageError(f"the GPUs {text!r} can't be understood", hint=how)
+
+
+def parse_gpu_options(gpus: str | None, memory: str | None, *, wait: bool = False) -> Gpus | None:
+    """Join --gpus, --gpu-memory and --wait; memory alone asks for one GPU."""
+    if gpus is None and memory is None:
+        if wait:
+            raise UsageError("--wait waits for GPUs", hint="Give --gpus or --gpu-memory too.")
+        return None
+    asked = Gpus(count=1) if gpus is None else parse_gpus(gpus)
+    if memory is not None and (asked.ids or asked.count is None):
+        raise UsageError(
+            f"--gpu-memory chooses among GPUs, and --gpus {gpus} leaves nothing to choose",
+            hint="Give --gpus a number.",
+        )
+    size = None if memory is None else parse_size(memory)
+    return replace(asked, memory=size, wait=wait)
+
+
+def is_cdi_name(text: str) -> bool:
+    """Whether the text is a fully qualified CDI device: vendor.com/class=name (CDI 0.5)."""
+    return _CDI_NAME.match(text) is not None
 
 
 def parse_size(text: str) -> int:

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dockyard.engine.gpus.translate import DeviceFields, device_fields
 from dockyard.engine.spec import MANAGED, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dockyard.engine.gpus.translate import Handover
     from dockyard.engine.spec import ContainerSpec, Port, Volume
 
 
-def container_config(spec: ContainerSpec, *, log_driver: str = "json-file") -> dict[str, Any]:
-    """The body for a spec; log_driver: of the engine, which keeps what the container writes."""
+def container_config(
+    spec: ContainerSpec, *, log_driver: str = "json-file", handover: Handover = "requests"
+) -> dict[str, Any]:
+    """The body for a spec.
+
+    log_driver: of the engine, which keeps what the container writes; handover: how it takes GPUs.
+    """
     # SELinux labels exist only in the older form of mounts.
     bound = [v for v in spec.volumes if v.kind == "bind" and {"z", "Z"} & set(v.options)]
     host: dict[str, Any] = {
@@ -51,16 +58,12 @@ def container_config(spec: ContainerSpec, *, log_driver: str = "json-file") -> d
     if spec.log_rotation is not None:
         kept = {"max-size": str(spec.log_rotation.size), "max-file": str(spec.log_rotation.files)}
         host["LogConfig"] = {"Type": log_driver, "Config": kept}
-    if spec.gpus is not None:
-        request: dict[str, Any] = {"Driver": "", "Capabilities": [["gpu"]]}
-        if spec.gpus.ids:
-            request["DeviceIDs"] = list(spec.gpus.ids)
-        else:
-            request["Count"] = -1 if spec.gpus.count is None else spec.gpus.count
-        host["DeviceRequests"] = [request]
+    devices = DeviceFields() if spec.gpus is None else device_fields(spec.gpus, handover)
+    host.update(devices.host)
+    environment = {**spec.environment, **devices.environment}
     config: dict[str, Any] = {
         "Image": spec.image,
-        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
+        "Env": [f"{name}={value}" for name, value in environment.items()],
         "Labels": {MANAGED: "true", **spec.labels},
         "ExposedPorts": {port.key: {} for port in spec.ports},
         "StopTimeout": max(0, round(spec.grace)),

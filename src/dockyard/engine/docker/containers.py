@@ -13,6 +13,7 @@ from dockyard.engine.docker.answers import read_container
 from dockyard.engine.docker.body import container_config
 from dockyard.engine.docker.link import ANSWER, Linked, architecture_of, message_of, translated
 from dockyard.engine.docker.streams import bare, demultiplexed, frames, pieces
+from dockyard.engine.gpus.translate import choose_handover, local_cdi_kinds
 from dockyard.engine.refusals import check_platform, explain
 from dockyard.engine.secrets import pack_secrets
 from dockyard.engine.spec import GRACE, MANAGED, SECRETS
@@ -22,6 +23,7 @@ from dockyard.progress import SILENT, Reporter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dockyard.engine.gpus.translate import Handover
     from dockyard.engine.spec import ContainerSpec
     from dockyard.engine.state import ContainerState, LogChunk
 
@@ -31,12 +33,6 @@ class DockerContainers(Linked):
 
     def create(self, spec: ContainerSpec, *, reporter: Reporter = SILENT) -> str:
         """Make a container, not started; return its id."""
-        if spec.gpus is not None and self.info.kind == "podman":
-            raise EngineError(
-                "this engine can't hand GPUs to containers: Podman's socket ignores the request",
-                where=str(self.info),
-                hint="Use Docker with the NVIDIA Container Toolkit, or run without --gpus.",
-            )
         if spec.platform is not None:
             with translated(spec.image):
                 image: Any = self._ask("GET", f"/images/{spec.image}/json", spec.image).json()
@@ -182,11 +178,24 @@ class DockerContainers(Linked):
                     raise
 
     def _create(self, spec: ContainerSpec) -> dict[str, Any]:
-        body = container_config(spec, log_driver=self.info.log_driver)
+        body = container_config(
+            spec,
+            log_driver=self.info.log_driver,
+            handover="requests" if spec.gpus is None else self._handover(),
+        )
         made: dict[str, Any] = self._api.create_container_from_config(  # type: ignore[no-untyped-call]
             body, spec.name
         )
         return made
+
+    def _handover(self) -> Handover:
+        info = self.info
+        here = local_cdi_kinds() if info.address in ("127.0.0.1", "::1") else frozenset()
+        return choose_handover(
+            self._api.info(),
+            podman_version=info.version if self._is_podman else None,
+            local_kinds=here,
+        )
 
     def _fill_secrets(self, container: str, spec: ContainerSpec) -> None:
         """Put the secrets into the volume that was mounted for them."""
