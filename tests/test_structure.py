@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "lint": {"app", "dockerfile"},
     "build": {"app", "files", "fetch", "cache", "pieces", "oci", "wheels", "debian"},
     "layers": {"oci", "app"},
+    "direct": {"app", "build", "cache", "dockerfile", "fetch", "files", "oci", "wheels"},
     "engine": {"oci", "app"},
     "stack": {"app", "oci", "dockerfile"},
     "cli": EVERYTHING,

@@ -2,8 +2,8 @@
 
 Rules:
 - Paths are relative to the image's root, POSIX, without a leading slash: "opt/venv/bin/python".
-- Modes are 0o644 or 0o755 (0o1777 for a directory like tmp); uid, gid and mtime are the
-  packer's affair and always the same.
+- Modes are 0o644 or 0o755 (0o1777 for a directory like tmp) and owners 0, but where a Dockerfile
+  says otherwise; mtime is the packer's affair and always the same.
 - A source can be read more than once and always gives the same bytes; it never holds
   a large file in memory.
 """
@@ -128,6 +128,8 @@ class FileEntry:
     mode: int = 0o644
     source: Source | None = None
     target: str = ""
+    uid: int = 0
+    gid: int = 0
 
     @property
     def size(self) -> int:

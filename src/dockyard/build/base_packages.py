@@ -87,7 +87,7 @@ def read_packages(tree: ImageTree, interpreter: str) -> BasePackages:
     found: dict[str, ProvidedDistribution] = {}
     scripts: dict[str, tuple[str, str]] = {}
     for path in sorted(metadata, key=lambda path: (metadata[path][0], path)):
-        item = _distribution(contents.get(path, b""))
+        item = read_distribution(contents.get(path, b""))
         if item is None or item.name in found or item.name in INSTALLERS:
             continue
         found[item.name] = item
@@ -147,7 +147,8 @@ def _version(programs: Sequence[bytes], interpreter: str) -> str | None:
     return None
 
 
-def _distribution(data: bytes) -> ProvidedDistribution | None:
+def read_distribution(data: bytes) -> ProvidedDistribution | None:
+    """What a METADATA file says; None when it names no distribution."""
     headers = HeaderParser().parsestr(data.decode("utf-8", "replace"), headersonly=True)
     name, version = headers["Name"], headers["Version"]
     if not name or not version:

@@ -112,9 +112,17 @@ def arguments(text: str, escape: str = "\\") -> list[tuple[str, str | None, int]
 
 
 def expand(
-    raw: str, variables: Mapping[str, str], escape: str = "\\", *, depth: int = 0
+    raw: str,
+    variables: Mapping[str, str],
+    escape: str = "\\",
+    *,
+    missing: str | None = None,
+    depth: int = 0,
 ) -> str | None:
-    """A word with variables replaced and quotes removed; None where a value isn't known."""
+    """A word with variables replaced and quotes removed; None where a value isn't known.
+
+    missing: what stands for a value that isn't known, as "" does where all that are there are.
+    """
     result, quote, at = "", "", 0
     while at < len(raw):
         character = raw[at]
@@ -136,6 +144,7 @@ def expand(
             quote = "" if quote else '"'
         elif character == "$":
             value, at = _variable(raw, at, variables, escape, depth)
+            value = missing if value is None else value
             if value is None:
                 return None
             result += value

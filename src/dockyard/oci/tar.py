@@ -3,8 +3,9 @@
 Rules:
 - POSIX ustar headers. A PAX header goes before one only where ustar can't say it: a name that is
   not ASCII or doesn't fit name and prefix, a link target over 100 bytes, 8 GiB and more.
-- uid and gid 0, no user or group names, one modification time for everything. It is 1980-01-01,
-  not 1970: zip tools, which Python packages use on their own files, refuse what is older.
+- uid and gid as the entry says, no user or group names, one modification time for everything. It
+  is 1980-01-01, not 1970: zip tools, which Python packages use on their own files, refuse what is
+  older.
 - Names carry no "./"; a directory's name ends with "/".
 """
 
@@ -27,6 +28,7 @@ _MAX_SIZE = 8**11  # eleven octal digits
 # name mode ids size mtime checksum type linkname magic (user, group: none) device prefix
 _HEADER = struct.Struct("100s 8s 16s 12s 12s 8s c 100s 8s 64x 16s 155s 12x")
 _IDS = b"0000000\x000000000\0"
+_MAX_ID = 0o7777777  # seven octal digits
 _TIME = b"%011o\0" % MTIME
 _MAGIC = b"ustar\x0000"
 _SPACES = b" " * 8
@@ -40,7 +42,9 @@ def header(entry: FileEntry) -> bytes:
     name = entry.path + "/" if entry.kind == "directory" else entry.path
     size = entry.size
     if len(name) <= 100 and name.isascii() and not entry.target and size < _MAX_SIZE:
-        return _block(name.encode(), entry.mode & 0o7777, size, _TYPES[entry.kind])
+        return _block(
+            name.encode(), entry.mode & 0o7777, size, _TYPES[entry.kind], ids=_owner(entry)
+        )
     return _long_header(entry, name, size)
 
 
@@ -69,7 +73,9 @@ def _long_header(entry: FileEntry, name: str, size: int) -> bytes:
     if size >= _MAX_SIZE:
         records["size"] = str(size)
         size = 0
-    block = _block(raw, entry.mode & 0o7777, size, _TYPES[entry.kind], target, prefix)
+    block = _block(
+        raw, entry.mode & 0o7777, size, _TYPES[entry.kind], target, prefix, ids=_owner(entry)
+    )
     return _pax(records, entry.path) + block if records else block
 
 
@@ -88,13 +94,31 @@ def _cut(name: bytes) -> int:
     return cut if cut > 0 and len(name) - cut - 1 <= 100 else 0
 
 
+def _owner(entry: FileEntry) -> bytes:
+    if not entry.uid and not entry.gid:
+        return _IDS
+    if max(entry.uid, entry.gid) > _MAX_ID:
+        raise ImageError(
+            f"/{entry.path} is of user {entry.uid}, group {entry.gid}: numbers end at {_MAX_ID}",
+            hint="Choose a smaller number.",
+        )
+    return b"%07o\0%07o\0" % (entry.uid, entry.gid)
+
+
 def _block(
-    name: bytes, mode: int, size: int, kind: bytes, target: bytes = b"", prefix: bytes = b""
+    name: bytes,
+    mode: int,
+    size: int,
+    kind: bytes,
+    target: bytes = b"",
+    prefix: bytes = b"",
+    *,
+    ids: bytes = _IDS,
 ) -> bytes:
     block = _HEADER.pack(
         name,
         b"%07o\0" % mode,
-        _IDS,
+        ids,
         b"%011o\0" % size,
         _TIME,
         _SPACES,

@@ -46,6 +46,8 @@ class TreeFile:
     size: int
     mode: int
     target: str = ""
+    uid: int = 0
+    gid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,4 +261,6 @@ def _tree_file(member: tarfile.TarInfo, path: str, number: int) -> TreeFile:
         size=member.size if kind == "file" else 0,
         mode=member.mode & 0o7777,
         target=target,
+        uid=member.uid,
+        gid=member.gid,
     )

@@ -1,0 +1,1 @@
+"""Dockerfiles built without an engine: what can be understood becomes its layer."""
