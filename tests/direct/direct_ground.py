@@ -31,7 +31,9 @@ PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\
 GROUP = b"root:x:0:\nappgroup:x:1001:\nstaff:x:50:app\n"
 
 
-def add(archive: tarfile.TarFile, path: str, mode: int, data: bytes | str | None, uid: int = 0) -> None:
+def add(
+    archive: tarfile.TarFile, path: str, mode: int, data: bytes | str | None, uid: int = 0
+) -> None:
     """Add a file (bytes), a link (text) or a folder (None)."""
     member = tarfile.TarInfo(path)
     member.mode, member.uid, member.gid = mode, uid, uid
@@ -62,7 +64,12 @@ def small_base(busybox: bytes) -> Image:
         for name in ("hosts", "hostname", "resolv.conf"):
             add(archive, f"etc/{name}", 0o644, b"")
         for path, mode, uid in (
-            *(("tmp", 0o1777, 0), ("root", 0o700, 0), ("home", 0o755, 0), ("home/app", 0o750, 1000)),
+            *(
+                ("tmp", 0o1777, 0),
+                ("root", 0o700, 0),
+                ("home", 0o755, 0),
+                ("home/app", 0o750, 1000),
+            ),
             *(("srv", 0o755, 0), ("srv/old", 0o755, 0), ("dev", 0o755, 0), ("proc", 0o755, 0)),
             ("sys", 0o755, 0),
         ):

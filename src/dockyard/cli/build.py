@@ -85,6 +85,21 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Whether known layers are looked up in the registry, and new ones entered.",
 )
 @build_options
+@click.option(
+    "-f",
+    "--file",
+    "dockerfile",
+    type=click.Path(path_type=Path),
+    help="Build this Dockerfile instead, without an engine where it can be understood.",
+)
+@click.option(
+    "--builder",
+    type=click.Choice(["auto", "direct", "docker", "buildah"]),
+    default="auto",
+    help="With -f, who builds: Dockyard alone, an engine, or an engine where Dockyard can't.",
+)
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE", help="With -f.")
+@click.option("--target", "stage", default="", metavar="STAGE", help="With -f: the stage to build.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and build nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @with_reporter
@@ -94,6 +109,10 @@ def build(
     tags: tuple[str, ...],
     outputs: tuple[str, ...],
     push: bool,
+    dockerfile: Path | None,
+    builder: Any,
+    build_args: tuple[str, ...],
+    stage: str,
     dry_run: bool,
     as_json: bool,
     reporter: Reporter,
@@ -108,6 +127,24 @@ def build(
     """
     from dockyard.build.api import build_project, plan_project
 
+    if dockerfile is not None:
+        from dockyard.cli.build_dockerfile import build_from_dockerfile
+
+        build_from_dockerfile(
+            folder,
+            dockerfile,
+            builder=builder,
+            stage=stage,
+            build_args=build_args,
+            platforms=options["platforms"],
+            tags=tags,
+            outputs=(*outputs, "registry") if push else outputs,
+            insecure=options["insecure"],
+            offline=options["offline"],
+            as_json=as_json,
+            reporter=reporter,
+        )
+        return
     started = time.monotonic()
     request = build_request(folder, tags=tags, **options)
     if dry_run:

@@ -130,7 +130,7 @@ def carry_out(copy: Copy, origin: Origin, files: FileSystem, site: Site) -> None
             _folder(copy, origin, real, target, files, site)
         else:
             place = posixpath.join(target, posixpath.basename(path)) if in_folder else target
-            _parents(copy, posixpath.dirname(place), files)
+            _parents(copy, posixpath.dirname(place), files, site, named=in_folder)
             _place(copy, origin.node(real), place, files, site)
 
 
@@ -141,14 +141,18 @@ def _folder(
     if existing is not None and existing.kind != "directory":
         raise site.fail(f"/{target} is a file, not a folder")
     if existing is None:
-        _parents(copy, target, files)
+        _parents(copy, target, files, site, named=True)
     for path in origin.below(folder):
         inner = path[len(folder) + 1 :] if folder else path
         _place(copy, origin.node(path), posixpath.join(target, inner), files, site)
 
 
-def _parents(copy: Copy, folder: str, files: FileSystem) -> None:
+def _parents(copy: Copy, folder: str, files: FileSystem, site: Site, *, named: bool) -> None:
+    """Make the folders that aren't there; named: whether the last one is the destination itself."""
     uid, gid = copy.owner or (0, 0)
+    above = folder if not named else posixpath.dirname(folder)
+    if (uid or gid) and files.get(folder) is None and above and files.get(above) is None:
+        raise site.refuse(f"builders differ about who owns /{above}, which isn't there yet")
     files.make_folders(folder, uid=uid, gid=gid)
 
 

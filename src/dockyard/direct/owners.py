@@ -62,8 +62,8 @@ def new_mode(text: str, mode: int, *, folder: bool) -> int | None:
         return int(text, 8)
     for clause in text.split(","):
         match = _CLAUSE.fullmatch(clause)
-        if match is None:
-            return None
+        if match is None or (match[2] == "=" and "X" in match[3]):
+            return None  # =X means one thing to GNU's chmod and another to busybox's.
         who, operator, letters = match[1], match[2], match[3]
         bits = sum(_BITS[letter] for letter in set(letters) - {"X"})
         if "X" in letters and (folder or mode & 0o111):

@@ -11,7 +11,9 @@ Rules:
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import posixpath
 import re
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ from packaging.utils import canonicalize_name
 from dockyard.direct.commands import find_program
 from dockyard.direct.filesystem import Node
 from dockyard.errors import BuildError
-from dockyard.files import SliceSource
+from dockyard.files import SliceSource, file_entry
 from dockyard.wheels.venv import Venv
 
 if TYPE_CHECKING:
@@ -194,11 +196,14 @@ def install(
         if existing is not None and existing.kind == "directory":
             raise site.fail(f"pip: /{entry.path} is a folder")
     if asked.compiles and fresh:
-        entries += _compiled(entries, prefix, site, shop)
+        entries += _compiled(trees, prefix, site, shop)
+        recorded = _recorded(trees, prefix)
+        entries = [recorded.get(entry.path, entry) for entry in entries]
     for entry in sorted(entries, key=lambda entry: entry.path):
         _put(stage, entry)
     stage.notes.append(
-        f"{site.where}: {len(fresh)} packages into /{prefix.site_packages}; pip's cache isn't kept"
+        f"{site.where}: {len(fresh)} packages into /{prefix.site_packages}; "
+        "what pip leaves by running (its cache, its bytecode) isn't there"
     )
 
 
@@ -371,8 +376,37 @@ def _fetched(
     return list(settle_clashes(trees, prefer=()))
 
 
+def _modules(tree: InstalledWheel, prefix: Prefix) -> list[FileEntry]:
+    """The files that pip compiles: the modules in site-packages."""
+    below = prefix.site_packages + "/"
+    return [
+        entry
+        for entry in tree.entries
+        if entry.path.endswith(".py") and entry.path.startswith(below)
+    ]
+
+
+def _recorded(trees: list[InstalledWheel], prefix: Prefix) -> dict[str, FileEntry]:
+    """Each wheel's RECORD with its bytecode in it, as pip writes it."""
+    tag = f"cpython-{prefix.python.replace('.', '')}"
+    found = {}
+    for tree in trees:
+        entry = next(item for item in tree.entries if item.path.endswith(".dist-info/RECORD"))
+        assert entry.source is not None
+        text = b"".join(entry.source.chunks()).decode("utf-8")
+        rows = [tuple(row) for row in csv.reader(text.splitlines()) if row]
+        for module in _modules(tree, prefix):
+            folder, name = posixpath.split(module.path[len(prefix.site_packages) + 1 :])
+            pyc = f"__pycache__/{name.removesuffix('.py')}.{tag}.pyc"
+            rows.append((posixpath.join(folder, pyc), "", ""))
+        out = io.StringIO()
+        csv.writer(out).writerows(sorted(rows))
+        found[entry.path] = file_entry(entry.path, out.getvalue().encode())
+    return found
+
+
 def _compiled(
-    entries: list[FileEntry], prefix: Prefix, site: Site, shop: Workshop
+    trees: list[InstalledWheel], prefix: Prefix, site: Site, shop: Workshop
 ) -> list[FileEntry]:
     """The bytecode of the installed modules, as pip's own compiling would leave it."""
     from dockyard.build.bytecode import CompileUnit, compile_modules, find_base_python
@@ -384,10 +418,9 @@ def _compiled(
         raise site.refuse(f"the base's Python can't compile here ({reason})")
     units = [
         CompileUnit(path=entry.path, source=entry.source)
-        for entry in entries
-        if entry.path.endswith(".py")
-        and entry.path.startswith(prefix.site_packages + "/")
-        and entry.source is not None
+        for tree in trees
+        for entry in _modules(tree, prefix)
+        if entry.source is not None
     ]
     interpreter = shop.facts.pythons[prefix.python]
     with shop.reporter.task("Unpacking the base's Python"):
