@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from dockyard.oci.registry.memory import MemoryRegistries
 from dockyard.oci.registry.pull import fetch_image, fetch_root, pull_layers
 from dockyard.oci.registry.push import push_images, push_tree
 from dockyard.oci.verify import verify_image
+from dockyard.progress import SilentReporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,3 +207,41 @@ def test_an_artifact_of_another_type_is_refused(host, registries):
     with pytest.raises(ImageError, match="'a/b'"):
         fetch_artifact(repository, "t", artifact_type="c/d")
     assert fetch_artifact(repository, "absent", artifact_type="a/b") is None
+
+
+class Heard(SilentReporter):
+    """A reporter that remembers its tasks, and how far each came."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, list[int]] = {}
+
+    @contextmanager
+    def task(self, text, *, total=None):
+        numbers = self.tasks[text] = [total or 0, 0]
+
+        class Counting:
+            def advance(self, amount: int) -> None:
+                numbers[1] += amount
+
+            def describe(self, text: str) -> None:
+                raise AssertionError("a transfer keeps its name")
+
+        yield Counting()
+
+
+def test_each_large_blob_s_progress_is_told_by_its_name(host, registries, cache):
+    large, small = small_layer("large", 400_000), small_layer("small")
+    image = small_image(large, small)
+    titles = {layer.descriptor.digest: layer.created_by for layer in image.layers}
+    reference = Reference.parse(f"{host}/team/progress:v1")
+    heard = Heard()
+    repository = registries.repository(reference)
+    push_images([image], repository, tags=["v1"], titles=titles, reporter=heard)
+    size = large.descriptor.size
+    assert heard.tasks == {"Pushing layer large": [size, size]}
+    if isinstance(registries, MemoryRegistries):
+        return  # nothing to pull
+    heard = Heard()
+    found = fetch_image(registries, reference, image.platform)
+    pull_layers(found, cache, titles=titles, reporter=heard)
+    assert heard.tasks == {"Pulling layer large": [size, size]}

@@ -331,6 +331,7 @@ def _push(
     made: Sequence[MadeImage], pushed: Sequence[Reference], shop: Workshop
 ) -> tuple[Pushed, ...]:
     """Push the image, then enter what is new of it into the layer index."""
+    from dockyard.build.describe import layer_titles
     from dockyard.oci.registry.push import ImagesSource, push_references
 
     index, mounts = shop.index, {}
@@ -345,6 +346,7 @@ def _push(
             source.root,
             pushed,
             mounts=mounts,
+            titles={key: value for each in made for key, value in layer_titles(each.image).items()},
             cache=shop.cache,
             reporter=shop.reporter,
         )

@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from dockyard.build.plan import LayerKind
+    from dockyard.oci.digest import Digest
+    from dockyard.oci.image import Image
 
 _PREFIX = "dockyard "
 
@@ -69,6 +72,16 @@ def _title(kind: str, packages: Mapping[str, str], note: str) -> str:
         "app": "application code",
     }
     return titles.get(kind, kind)
+
+
+def layer_titles(image: Image) -> dict[Digest, str]:
+    """What a user calls the layers that Dockyard made, by their blobs' digests; short."""
+    titles = {}
+    for layer in image.layers:
+        origin = origin_of(layer.created_by)
+        if origin.kind != "other":
+            titles[layer.descriptor.digest] = textwrap.shorten(origin.title, 30, placeholder="…")
+    return titles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

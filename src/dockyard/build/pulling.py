@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dockyard.build.describe import layer_titles
 from dockyard.build.sinks import deliver, known_prefix, load_into
 from dockyard.oci.platform import Platform
 from dockyard.oci.registry.pull import fetch_image, pull_layers
@@ -37,7 +38,8 @@ def pull_into_engine(
     wanted = platform or Platform("linux", engine.info.architecture)
     image = fetch_image(registries, reference, wanted)
     skip = known_prefix(image, engine.known_layers())
-    image = pull_layers(image, cache, skip=skip, reporter=reporter)
+    titles = layer_titles(image)
+    image = pull_layers(image, cache, skip=skip, titles=titles, reporter=reporter)
     load_into(engine, image, references=_names(reference), reporter=reporter)
     return image
 
@@ -52,7 +54,8 @@ def pull_into_file(
     reporter: Reporter,
 ) -> Image:
     """Write the image for the platform (this machine's, if None) to a layout or an archive."""
-    image = pull_layers(fetch_image(registries, reference, platform), cache, reporter=reporter)
+    image = fetch_image(registries, reference, platform)
+    image = pull_layers(image, cache, titles=layer_titles(image), reporter=reporter)
     deliver([image], target, references=_names(reference), loader=None, reporter=reporter)
     return image
 

@@ -62,6 +62,7 @@ def copy(
                 tree.source,
                 tree.root,
                 [goal],
+                titles=tree.titles,
                 cache=cache,
                 reporter=reporter,
             )

@@ -66,6 +66,12 @@ def push(
         registries, cache = stack.enter_context(open_registries(targets, insecure=insecure))
         tree = stack.enter_context(local_tree(image, wanted, cache, reporter))
         pushed = push_references(
-            registries, tree.source, tree.root, targets, cache=cache, reporter=reporter
+            registries,
+            tree.source,
+            tree.root,
+            targets,
+            titles=tree.titles,
+            cache=cache,
+            reporter=reporter,
         )
     print_pushed(pushed, targets, time.monotonic() - started, as_json=as_json, verb="Pushed")

@@ -7,16 +7,17 @@ engine for `push`, in a registry for `copy`.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from dockyard.cache import Cache
+    from dockyard.oci.digest import Digest
     from dockyard.oci.image import Image
     from dockyard.oci.platform import Platform
     from dockyard.oci.registry.api import Registries, Source, StoredManifest
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """A manifest or index, and where all below it can be read. where: for messages."""
+    """A manifest or index, and where all below it can be read.
+
+    where: for messages; titles: what a user calls a blob, as far as that is known.
+    """
 
     source: Source
     root: StoredManifest
     where: str
+    titles: Mapping[Digest, str] = field(default_factory=dict)
 
     def image(self, platform: Platform | None) -> Image:
         """The image for one platform, this machine's if None."""
@@ -45,7 +50,7 @@ class Tree:
 
         image = self.image(platform)
         root = StoredManifest.of(image.manifest_bytes, image.family)
-        return Tree(source=self.source, root=root, where=self.where)
+        return replace(self, root=root)
 
 
 def is_file_name(text: str) -> bool:
@@ -126,17 +131,43 @@ def _file_tree(text: str) -> Tree:
         folder, name = split_layout(rest)
         source = LayoutSource(folder=folder)
         root = source.manifest(name) if name is not None else source.only()
-        return Tree(source=source, root=root, where=text)
+        return Tree(source=source, root=root, where=text, titles=_titles(source, root))
     from dockyard.oci.archive import read_archive
 
     return _image_tree(read_archive(Path(rest)), text)
 
 
+def _titles(source: Source, root: StoredManifest) -> dict[Digest, str]:
+    """What the images of a tree call their layers."""
+    from dockyard.build.describe import layer_titles
+    from dockyard.oci.descriptor import DOCKER_CONFIG, OCI_CONFIG
+    from dockyard.oci.documents import MAX_SIZE
+    from dockyard.oci.image import read_image
+    from dockyard.oci.manifest import INDEX_TYPES, Manifest
+    from dockyard.oci.registry.tree import manifests_below
+
+    titles: dict[Digest, str] = {}
+    for stored in manifests_below(source, root):
+        if stored.media_type in INDEX_TYPES:
+            continue
+        config = Manifest.from_bytes(stored.data, where=str(stored.digest)).config
+        if config.media_type in (OCI_CONFIG, DOCKER_CONFIG) and config.size <= MAX_SIZE:
+            data = b"".join(source.blob(config).chunks())
+            where = str(stored.digest)
+            titles |= layer_titles(
+                read_image(
+                    stored.data, data, source.blob, where=where, media_type=stored.media_type
+                )
+            )
+    return titles
+
+
 def _image_tree(image: Image, where: str) -> Tree:
+    from dockyard.build.describe import layer_titles
     from dockyard.oci.registry.push import ImagesSource
 
     source = ImagesSource.of([image])
-    return Tree(source=source, root=source.root, where=where)
+    return Tree(source=source, root=source.root, where=where, titles=layer_titles(image))
 
 
 def split_layout(text: str) -> tuple[Path, str | None]:

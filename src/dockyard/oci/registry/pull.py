@@ -30,7 +30,7 @@ from dockyard.oci.registry.tree import DEEPEST
 from dockyard.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from dockyard.cache import Cache
@@ -120,12 +120,14 @@ def pull_layers(
     cache: Cache,
     *,
     skip: Collection[Digest] = (),
+    titles: Mapping[Digest, str] | None = None,
     reporter: Reporter = SILENT,
     parallel: int = PARALLEL,
 ) -> Image:
     """The image with its layers' bytes in the cache, but those whose diff ID is in skip.
 
-    Layers that aren't from a registry stay as they are. Raises RegistryError, CacheError.
+    titles: what a user calls a layer, by its blob's digest, for progress. Layers that aren't from a
+    registry stay as they are. Raises RegistryError, CacheError.
     """
     remote = [
         layer
@@ -140,7 +142,7 @@ def pull_layers(
     blob = remote[0].blob
     assert isinstance(blob, RemoteBlob)
     paths = run_parallel(
-        lambda layer: _pull(layer, cache, reporter),
+        lambda layer: _pull(layer, cache, titles or {}, reporter),
         remote,
         parallel=parallel,
         stop=blob.repository.stop,
@@ -156,24 +158,29 @@ def pull_layers(
     return replace(image, layers=layers)
 
 
-def _pull(layer: Layer, cache: Cache, reporter: Reporter) -> Path:
+def _pull(layer: Layer, cache: Cache, titles: Mapping[Digest, str], reporter: Reporter) -> Path:
     blob = layer.blob
     assert isinstance(blob, RemoteBlob)
-    return pull_blob(blob, cache, reporter)
+    return pull_blob(blob, cache, reporter, title=titles.get(layer.descriptor.digest))
 
 
-def pull_blob(blob: RemoteBlob, cache: Cache, reporter: Reporter = SILENT) -> Path:
-    """The blob's file in the cache, downloaded now if it isn't there."""
+def pull_blob(
+    blob: RemoteBlob, cache: Cache, reporter: Reporter = SILENT, *, title: str | None = None
+) -> Path:
+    """The blob's file in the cache, downloaded now if it isn't there.
+
+    title: what a user calls it, for progress.
+    """
     descriptor = blob.descriptor
     sha256 = descriptor.digest.hex
     with cache.lock(f"fetch:{sha256}"):
         if cache.has_blob(sha256):
             return cache.blob_path(sha256)
         shown = reporter if descriptor.size >= _WORTH_SHOWING else SILENT
-        title = f"Pulling {sha256[:12]}"
+        text = f"Pulling {title or sha256[:12]}"
         with (
             Partial.open(cache, sha256) as partial,
-            shown.task(title, total=descriptor.size) as task,
+            shown.task(text, total=descriptor.size) as task,
         ):
             resumed = partial.size > 0
             if partial.size > descriptor.size:

@@ -100,14 +100,16 @@ def push_images(
     *,
     tags: Sequence[str] = (),
     mounts: Mapping[Digest, Sequence[str]] | None = None,
+    titles: Mapping[Digest, str] | None = None,
     cache: Cache | None = None,
     reporter: Reporter = SILENT,
     parallel: int = PARALLEL,
 ) -> Pushed:
     """Push the image, of one platform or several, under these tags (none: by digest only).
 
-    mounts: paths of the same registry's repositories that have a blob. cache remembers which
-    repositories do. Raises RegistryError, ImageError; then no tag was moved.
+    mounts: paths of the same registry's repositories that have a blob; titles: what a user calls
+    one, for progress. cache remembers which repositories have it. Raises RegistryError and
+    ImageError; then no tag was moved.
     """
     source = ImagesSource.of(images)
     return push_tree(
@@ -116,6 +118,7 @@ def push_images(
         repository,
         tags=tags,
         mounts=mounts,
+        titles=titles,
         cache=cache,
         reporter=reporter,
         parallel=parallel,
@@ -129,11 +132,15 @@ def push_tree(
     *,
     tags: Sequence[str] = (),
     mounts: Mapping[Digest, Sequence[str]] | None = None,
+    titles: Mapping[Digest, str] | None = None,
     cache: Cache | None = None,
     reporter: Reporter = SILENT,
     parallel: int = PARALLEL,
 ) -> Pushed:
-    """Push a manifest or index and all below it, byte for byte, from any source."""
+    """Push a manifest or index and all below it, byte for byte, from any source.
+
+    The rest is as in `push_images`.
+    """
     manifests = manifests_below(source, root)
     missing = [stored for stored in manifests if repository.head(stored.digest) is None]
     wanted: dict[Digest, Descriptor] = {}
@@ -144,6 +151,7 @@ def push_tree(
         source=source,
         repository=repository,
         mounts=mounts or {},
+        titles=titles or {},
         known=known,
         reporter=reporter,
     )
@@ -172,14 +180,13 @@ def push_references(
     references: Sequence[Reference],
     *,
     mounts: Mapping[Digest, Sequence[str]] | None = None,
+    titles: Mapping[Digest, str] | None = None,
     cache: Cache | None = None,
     reporter: Reporter = SILENT,
 ) -> list[Pushed]:
     """Push one tree under these references; one result for each repository among them.
 
-    mounts: paths of the same registry's repositories that have a blob.
-
-    Raises ImageError for a reference whose digest isn't the tree's.
+    The rest is as in `push_images`. Raises ImageError for a reference with another digest.
     """
     places: dict[str, list[Reference]] = {}
     for reference in references:
@@ -197,6 +204,7 @@ def push_references(
             registries.repository(same[0]),
             tags=[reference.tag for reference in same if reference.tag is not None],
             mounts=mounts,
+            titles=titles,
             cache=cache,
             reporter=reporter,
         )
@@ -211,6 +219,7 @@ class _Placing:
     source: Source
     repository: Repository
     mounts: Mapping[Digest, Sequence[str]]
+    titles: Mapping[Digest, str]
     known: KnownPlaces
     reporter: Reporter
 
@@ -220,7 +229,8 @@ class _Placing:
         if isinstance(blob, FromRepository) and blob.repository.domain == self.repository.domain:
             candidates.append(blob.repository.path)
         candidates += self.known.of(self.repository.domain, descriptor.digest)
-        progress = _Progress(self.reporter, descriptor)
+        title = self.titles.get(descriptor.digest, descriptor.digest.hex[:12])
+        progress = _Progress(self.reporter, f"Pushing {title}", descriptor.size)
         try:
             return self.repository.put_blob(
                 descriptor,
@@ -235,16 +245,16 @@ class _Placing:
 class _Progress:
     """A bar that appears when the first bytes of a blob worth showing are sent."""
 
-    def __init__(self, reporter: Reporter, descriptor: Descriptor) -> None:
-        self._reporter = reporter if descriptor.size >= _WORTH_SHOWING else SILENT
-        self._descriptor = descriptor
+    def __init__(self, reporter: Reporter, text: str, size: int) -> None:
+        self._reporter = reporter if size >= _WORTH_SHOWING else SILENT
+        self._text = text
+        self._size = size
         self._advance: Callable[[int], None] | None = None
         self._leave: Callable[[None, None, None], object] | None = None
 
     def advance(self, amount: int) -> None:
         if self._advance is None:
-            title = f"Pushing {self._descriptor.digest.hex[:12]}"
-            context = self._reporter.task(title, total=self._descriptor.size)
+            context = self._reporter.task(self._text, total=self._size)
             self._advance = context.__enter__().advance
             self._leave = context.__exit__
         self._advance(amount)
