@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "direct": {"app", "build", "cache", "dockerfile", "fetch", "files", "oci", "wheels"},
     "engine": {"oci", "app"},
     "stack": {"app", "oci", "dockerfile"},
+    "develop": {"app", "cache", "wheels"},
     "cli": EVERYTHING,
 }
 

@@ -34,12 +34,15 @@ def server_requirements(detected: Detected) -> tuple[str, ...]:
         return ()
     source = detected.dependencies.value
     extras = ("serve", "predictor") if serving.kind == "class" else ("serve",)
-    wanted = [text for extra in extras for text in _extra(extra)]
-    return tuple(sorted({*wanted, *serving.requirements(source)}))
+    return tuple(sorted({*extra_requirements(*extras), *serving.requirements(source)}))
+
+
+def extra_requirements(*names: str) -> list[str]:
+    """The requirements of extras of this distribution, as Linux needs them."""
+    return [text for name in names for text in _extra(name)]
 
 
 def _extra(name: str) -> list[str]:
-    """The requirements of one extra of this distribution, as an image on Linux needs them."""
     try:
         declared = metadata.requires(_DISTRIBUTION) or []
     except metadata.PackageNotFoundError as error:

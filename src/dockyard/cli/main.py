@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("dockyard.cli.init:init", "Write dockyard.toml with what was detected, and why."),
     "lock": ("dockyard.cli.lock:lock", "Write pylock.toml: the exact packages of the image."),
     "run": ("dockyard.cli.run:run", "Run an image, or build a project folder and run that."),
+    "serve": ("dockyard.cli.serve:serve", "Serve a model or class here, for development."),
     "up": ("dockyard.cli.up:up", "Start the app with its services: database, monitoring."),
     "down": ("dockyard.cli.down:down", "Stop what `up` started, and remove its containers."),
     "stack": ("dockyard.cli.stack:stack", "Look at what `up` started: ps, logs, restart."),

@@ -26,14 +26,16 @@ _ZIP = b"PK\x03\x04"
 class Format:
     """A format of model files.
 
-    name: of the module in this package that loads it; executes: what a file of it does when it is
-    loaded, "" for nothing; such a format is refused unless the operator trusts the file.
+    name: of the module in this package that loads it; modules: what that imports; executes: what a
+    file of it does when it is loaded, "" for nothing; such a format is refused unless the operator
+    trusts the file.
     """
 
     name: str
     title: str
     suffixes: tuple[str, ...]
     requirements: tuple[str, ...]
+    modules: tuple[str, ...]
     providers: tuple[str, ...] = ()
     executes: str = ""
 
@@ -43,6 +45,7 @@ ONNX = Format(
     title="ONNX",
     suffixes=(".onnx",),
     requirements=("onnxruntime>=1.18",),
+    modules=("onnxruntime",),
     providers=("onnxruntime", "onnxruntime-gpu"),
 )
 TORCH_EXPORT = Format(
@@ -50,6 +53,7 @@ TORCH_EXPORT = Format(
     title="an exported PyTorch program",
     suffixes=(".pt2",),
     requirements=("torch>=2.5",),
+    modules=("torch",),
     providers=("torch",),
 )
 TORCHSCRIPT = Format(
@@ -57,6 +61,7 @@ TORCHSCRIPT = Format(
     title="TorchScript",
     suffixes=(".pt", ".pth", ".torchscript", ".ts"),
     requirements=("torch>=2.5",),
+    modules=("torch",),
     providers=("torch",),
 )
 TORCH_PICKLE = Format(
@@ -64,6 +69,7 @@ TORCH_PICKLE = Format(
     title="a pickled PyTorch module",
     suffixes=(".pt", ".pth"),
     requirements=("torch>=2.5",),
+    modules=("torch",),
     providers=("torch",),
     executes="unpickling it runs whatever code the file names",
 )
@@ -72,6 +78,7 @@ KERAS = Format(
     title="Keras",
     suffixes=(".keras", ".h5", ".hdf5"),
     requirements=("keras>=3.9", "jax"),
+    modules=("keras",),
     providers=("tensorflow", "tensorflow-cpu", "keras"),
 )
 SAVED_MODEL = Format(
@@ -82,6 +89,7 @@ SAVED_MODEL = Format(
         "tensorflow-cpu>=2.16; platform_machine == 'x86_64'",
         "tensorflow>=2.16; platform_machine != 'x86_64'",
     ),
+    modules=("tensorflow",),
     providers=("tensorflow", "tensorflow-cpu"),
 )
 JAX = Format(
@@ -89,6 +97,7 @@ JAX = Format(
     title="an exported JAX function",
     suffixes=(".jax", ".jaxexport"),
     requirements=("jax>=0.4.34",),
+    modules=("jax",),
     providers=("jax",),
 )
 SKOPS = Format(
@@ -96,6 +105,7 @@ SKOPS = Format(
     title="scikit-learn (skops)",
     suffixes=(".skops",),
     requirements=("scikit-learn>=1.4", "skops>=0.11"),
+    modules=("sklearn", "skops"),
     providers=("skops",),
 )
 PICKLE = Format(
@@ -103,6 +113,7 @@ PICKLE = Format(
     title="a pickle",
     suffixes=(".joblib", ".pkl", ".pickle"),
     requirements=("scikit-learn>=1.4", "joblib"),
+    modules=("sklearn", "joblib"),
     providers=("scikit-learn",),
     executes="unpickling it runs whatever code the file names",
 )

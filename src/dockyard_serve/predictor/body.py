@@ -30,6 +30,8 @@ def read_body(request: Request, parameters: Sequence[Parameter]) -> dict[str, An
     if kind in ("", "application/json") or kind.endswith("+json"):
         return _from_json(request.body)
     if kind == "application/x-www-form-urlencoded":
+        if request.body.lstrip()[:1] == b"{":
+            return _from_json(request.body)  # What `curl -d` calls JSON, if not told better.
         return _from_urlencoded(request.body, parameters)
     if kind == "multipart/form-data":
         return _gather(_parts(header, request.body), parameters)

@@ -142,12 +142,13 @@ def test_every_reference_in_the_document_leads_somewhere(serve, digits):
 
 
 @pytest.mark.parametrize("name", ["digits", "Boxes", "Words", "Numbers"])
-def test_schemathesis_finds_no_500(serve, digits, name):
+def test_schemathesis_finds_no_500(serve, digits, tmp_path, name):
     server = digits if name == "digits" else serve(name)
     command = [str(Path(sys.executable).with_name("schemathesis")), "run"]
     command += [f"http://127.0.0.1:{server.port}/openapi.json", "--checks", "not_a_server_error"]
     done = subprocess.run(
         [*command, "--max-examples", "25", "--seed", "1", "--generation-database", "none"],
+        cwd=tmp_path,  # It keeps what it found beside where it runs.
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -205,6 +205,13 @@ def test_urlencoded_forms_are_read(serve):
     assert json.loads(answer)["word"] == "a b"
 
 
+def test_json_that_curl_calls_a_form_is_read(serve):
+    status, _, answer = serve("Everything").ask(
+        body=b' {"number": 0.5}', Content_Type="application/x-www-form-urlencoded"
+    )
+    assert (status, json.loads(answer)["number"]) == (200, 0.5)
+
+
 # What it is, the body, the message.
 WRONG = [
     ("missing", {}, "number is missing"),
