@@ -6,16 +6,18 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from direct_ground import Ground, files, load, settings
 from registry_server import PROGRAM, registry_server
-from small_image import busybox
 
 from dockyard.cache import Cache
 from dockyard.cli.main import run_command_line
 from dockyard.oci.archive import read_archive
+from dockyard.oci.image import Image
 from dockyard.oci.layout import read_layout
 
 NOWHERE = "unix:///nonexistent/docker.sock"
@@ -119,59 +121,93 @@ def test_refuses_a_wrong_command_line(project, capsys, words, says):
     assert says in err
 
 
+@dataclass(frozen=True)
+class Classic:
+    """A base under the name that the classic file gives it, in a registry and as an archive."""
+
+    name: str
+    archive: Path
+
+
+@pytest.fixture(scope="module")
+def classic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classic]:
+    if shutil.which(PROGRAM) is None:
+        pytest.skip("docker-registry isn't installed")
+    folder = tmp_path_factory.mktemp("classic")
+    (folder / "registry").mkdir()
+    with pytest.MonkeyPatch.context() as patch, registry_server(folder / "registry") as server:
+        patch.delenv("PIP_FIND_LINKS", raising=False)
+        patch.setenv("PIP_CONFIG_FILE", os.devnull)
+        name = f"{server.host}/{TAG}"
+        archive = stand_in(folder / "base", name)
+        load(read_archive(archive), name, folder)
+        yield Classic(name, archive)
+        subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
+
+
+def same_as_docker(project: Path, ours: Image, folder: Path) -> set[str]:
+    """Compare with Docker's own build; return what only that has: what pip leaves by running."""
+    ground = Ground(Cache(folder / "cache"), {}, folder)
+    theirs = ground.engines(project, "--network=host")
+    assert settings(ours) == settings(theirs)
+    mine, docker = files(ours), files(theirs)
+    left = {
+        path for path in docker if path not in mine and ("__pycache__" in path or "/.cache" in path)
+    }
+    assert mine == {path: entry for path, entry in docker.items() if path not in left}
+    return left
+
+
 @pytest.mark.docker
 @pytest.mark.network
 @pytest.mark.slow
 def test_the_classic_file_is_what_docker_builds_and_it_answers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    classic: Classic, tmp_path: Path, capsys, monkeypatch
 ):
-    if shutil.which(PROGRAM) is None:
-        pytest.skip("docker-registry isn't installed")
-    busybox()  # Skips where the base's shell couldn't be checked.
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    (tmp_path / "registry").mkdir()
-    with registry_server(tmp_path / "registry") as server:
-        base = f"{server.host}/{TAG}"
-        python = stand_in(tmp_path / "base", base)
-        project = tmp_path / "classic"
-        project.mkdir()
-        (project / "Dockerfile").write_text(CLASSIC.format(base=base))
-        (project / "requirements.txt").write_text("werkzeug==3.1.3\n")
-        (project / "app.py").write_text(APP)
-        (project / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(5000))
-        with monkeypatch.context() as alone:
-            alone.setenv("DOCKER_HOST", NOWHERE)
-            words = ("-f", "Dockerfile", "--builder", "direct", "-o", f"oci:{tmp_path / 'o'}")
-            code, _, err = build(capsys, project, *words)
-        assert code == 0, err
+    project = tmp_path / "classic"
+    project.mkdir()
+    (project / "Dockerfile").write_text(CLASSIC.format(base=classic.name))
+    (project / "requirements.txt").write_text("werkzeug==3.1.3\n")
+    (project / "app.py").write_text(APP)
+    (project / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(5000))
+    with monkeypatch.context() as alone:
+        # No engine: the base comes from its registry.
+        alone.setenv("DOCKER_HOST", NOWHERE)
+        words = ("-f", "Dockerfile", "--builder", "direct", "-o", f"oci:{tmp_path / 'o'}")
+        code, _, err = build(capsys, project, *words)
+    assert code == 0, err
     ours = read_layout(tmp_path / "o")
-    image = read_archive(python)
-    load(image, base, tmp_path)
-    ground = Ground(Cache(tmp_path / "cache"), {}, tmp_path)
+    left = same_as_docker(project, ours, tmp_path)
+    assert not [path for path in left if "/werkzeug/" in path]
     name = f"dockyard-direct-{os.getpid()}:classic-ours"
+    load(ours, name, tmp_path)
     try:
-        theirs = ground.engines(project, "--network=host")
-        assert settings(ours) == settings(theirs)
-        mine, docker = files(ours), files(theirs)
-        # What pip leaves by running: its cache, and the bytecode of itself and of the library.
-        left = {
-            path
-            for path in docker
-            if path not in mine and ("__pycache__" in path or "/.cache" in path)
-        }
-        assert mine == {path: entry for path, entry in docker.items() if path not in left}
-        assert not [path for path in left if "/werkzeug/" in path]
-        load(ours, name, tmp_path)
         answer = subprocess.run(
             ["docker", "run", "--rm", "--network=none", name],
             capture_output=True,
             text=True,
             check=False,
         )
-        assert answer.stdout == "it answers\n", answer.stderr
     finally:
-        subprocess.run(["docker", "rmi", "-f", name, base], capture_output=True, check=False)
+        subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
+    assert answer.stdout == "it answers\n", answer.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.network
+@pytest.mark.slow
+def test_pip_replaces_and_upgrades_as_pip_does(classic: Classic, tmp_path: Path, capsys):
+    project = tmp_path / "upgrades"
+    project.mkdir()
+    (project / "Dockerfile").write_text(
+        f"FROM {classic.name}\n"
+        "RUN pip install --no-cache-dir --no-compile click==8.1.7 werkzeug==3.1.2\n"
+        "RUN pip install -U --no-cache-dir click && python -m pip install -q werkzeug==3.1.3\n"
+    )
+    words = ("-f", "Dockerfile", "--builder", "direct", "-o", f"oci:{tmp_path / 'o'}")
+    code, _, err = build(capsys, project, *words)
+    assert code == 0, err
+    same_as_docker(project, read_layout(tmp_path / "o"), tmp_path)
 
 
 def stand_in(folder: Path, name: str) -> Path:

@@ -4,7 +4,8 @@ Rules:
 - The pip that the stage's PATH finds says where: its first line names the interpreter, whose folder
   decides. Debian's own Python, which pip refuses to touch, is refused.
 - uv resolves, for the base's Python and C library, with what the stage has installed already; what
-  pip would replace is refused. Indexes are the user's own, and those that the line names.
+  is there in another version is removed by its RECORD, as pip does. Indexes are the user's own, and
+  those that the line names.
 - The files are those that pip writes, INSTALLER included; bytecode is compiled by the base's own
   interpreter, with hashes instead of times. pip's cache isn't kept, whatever the options say.
 """
@@ -104,6 +105,7 @@ class Asked:
     requirements: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     compiles: bool = True
+    upgrades: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,8 @@ def read_command(words: tuple[str, ...], site: Site) -> Asked:
             name, equals, value = word[:2], "=", word[2:]
         if word in _SILENT:
             asked.compiles &= word != "--no-compile"
+        elif word in ("-U", "--upgrade"):
+            asked.upgrades = True
         elif not word.startswith("-"):
             asked.requirements.append(_requirement(word, site))
         elif name in _SILENT_VALUED or name in _INDEXES or name in ("-r", "--requirement"):
@@ -183,13 +187,15 @@ def install(
         raise site.refuse(f"the base has no Python {prefix.python} with a GNU C library")
     source = _written(stage, asked, site, shop)
     present = installed_distributions(stage, prefix)
-    lock = _resolve(source, prefix, tuple(present.values()), shop)
-    for wheel in lock.wheels:
-        old = present.get(wheel.name)
-        if old is not None and old.version != wheel.version:
-            raise site.refuse(f"pip would replace {wheel.name} {old.version} by {wheel.version}")
-    fresh = [wheel for wheel in lock.wheels if wheel.name not in present]
-    trees = _fetched(lock, {wheel.name for wheel in fresh}, _names(asked, stage), prefix, shop)
+    named = _names(asked, stage)
+    kept = [item for name, item in present.items() if not (asked.upgrades and name in named)]
+    lock = _resolve(source, prefix, tuple(kept), shop)
+    versions = {name: item.version for name, item in present.items()}
+    fresh = [wheel for wheel in lock.wheels if versions.get(wheel.name) != wheel.version]
+    trees = _fetched(lock, {wheel.name for wheel in fresh}, named, prefix, shop)
+    for wheel in fresh:
+        if wheel.name in present:
+            _uninstall(stage, prefix, wheel.name, site)
     entries = [entry for tree in trees for entry in tree.entries]
     for entry in entries:
         existing = stage.files.get(entry.path)
@@ -201,9 +207,10 @@ def install(
         entries = [recorded.get(entry.path, entry) for entry in entries]
     for entry in sorted(entries, key=lambda entry: entry.path):
         _put(stage, entry)
+    packages = "1 package" if len(fresh) == 1 else f"{len(fresh)} packages"
     stage.notes.append(
-        f"{site.where}: {len(fresh)} packages into /{prefix.site_packages}; "
-        "what pip leaves by running (its cache, its bytecode) isn't there"
+        f"{site.where}: {packages} into /{prefix.site_packages}; what pip leaves by running (its "
+        "cache, its bytecode) isn't there"
     )
 
 
@@ -253,6 +260,39 @@ def installed_distributions(stage: StageState, prefix: Prefix) -> dict[str, Prov
         if item is not None:
             found[item.name] = item
     return found
+
+
+def _uninstall(stage: StageState, prefix: Prefix, name: str, site: Site) -> None:
+    """Remove a distribution: what its RECORD lists, its bytecode, folders that hold no more."""
+    site_packages = prefix.site_packages
+    pattern = re.compile(rf"{re.escape(site_packages)}/([^/]+?)-[^/]+\.dist-info/RECORD")
+    records = [
+        path
+        for path in stage.files.nodes
+        if (match := pattern.fullmatch(path)) and canonicalize_name(match[1]) == name
+    ]
+    if len(records) != 1:
+        raise site.refuse(f"pip would replace {name}, which has no RECORD")
+    text = (stage.files.read(records[0]) or b"").decode("utf-8", "replace")
+    tag = f"cpython-{prefix.python.replace('.', '')}"
+    gone: set[str] = set()
+    for row in csv.reader(text.splitlines()):
+        if not row:
+            continue
+        path = posixpath.normpath(posixpath.join("/", site_packages, row[0])).lstrip("/")
+        gone.add(path)
+        if path.endswith(".py"):
+            folder, file = posixpath.split(path)
+            gone.add(posixpath.join(folder, f"__pycache__/{file.removesuffix('.py')}.{tag}.pyc"))
+    for path in gone:
+        if stage.files.get(path) is not None:
+            stage.files.remove(path)
+    for folder in sorted({posixpath.dirname(path) for path in gone}, key=len):
+        if stage.files.get(folder) is None:
+            continue
+        left = stage.files.below(folder)
+        if all(stage.files.nodes[path].kind == "directory" for path in left):
+            stage.files.remove(folder)
 
 
 def _written(stage: StageState, asked: Asked, site: Site, shop: Workshop) -> Path:
