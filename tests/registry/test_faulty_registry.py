@@ -237,6 +237,22 @@ def test_a_download_that_breaks_goes_on(registry, registries, image, tmp_path, r
     assert ranged[:2] == [None, f"bytes={BIG // 2}-"]
 
 
+def test_a_pull_that_was_killed_goes_on_in_the_next_process(
+    registry, registries, home, image, cache
+):
+    push(registries, registry, image)
+    digest = str(large(image).digest)
+    registry.fault("GET", digest, cut(BIG // 2))
+    stubborn = Patience(attempts=1, stop=threading.Event())
+    with HttpRegistries(patience=stubborn) as first, pytest.raises(RegistryError):
+        pull(first, registry, cache)
+    with HttpRegistries(patience=stubborn) as second:
+        found = pull(second, registry, cache)
+    assert verify_image(found, ours=False) == []
+    (_, again) = registry.requests("GET", digest)
+    assert again.headers["range"] == f"bytes={BIG // 2}-"
+
+
 @pytest.mark.parametrize("act", [hang_up, cut(10)], ids=["closed", "truncated"])
 @pytest.mark.parametrize("pattern", ["/manifests/", "/blobs/"])
 def test_what_never_comes_whole_is_one_clear_error(

@@ -104,6 +104,21 @@ def test_a_layout_goes_up_and_comes_back(server: Server, home, layout, tmp_path,
         assert verify_image(found, ours=False) == []
 
 
+def test_an_image_of_a_layout_is_found_by_its_name(server: Server, home, tmp_path, capsys):
+    images = {name: small_image(env=name) for name in ("one", "two")}
+    for name, image in images.items():
+        write_layout(image, tmp_path / "named", reference_name=name)
+    goal = f"{server.host}/cli/named:v1"
+    run("push", f"oci:{tmp_path / 'named'}:two", goal, "--json")
+    assert json.loads(capsys.readouterr().out)["digest"] == str(images["two"].digest)
+    run("push", f"oci:{tmp_path / 'named'}", goal, code=1)
+    said = capsys.readouterr().err
+    assert "several images" in said
+    assert "one, two" in said
+    run("push", f"oci:{tmp_path / 'named'}:three", goal, code=1)
+    assert "no image called 'three'" in capsys.readouterr().err
+
+
 def test_what_is_pushed_twice_is_there_before(server: Server, home, layout, capsys):
     run("push", layout, f"{server.host}/cli/twice:v1")
     capsys.readouterr()
