@@ -1,6 +1,6 @@
 """How wheels become layers, before any byte is fetched."""
 
-from dockyard.build.plan import MAX_LAYERS, SOLO_SIZE, cuda_environment, plan_wheel_layers
+from dockyard.build.plan import GROUPS, MAX_LAYERS, SOLO_SIZE, cuda_environment, plan_wheel_layers
 from dockyard.wheels.lock import LockedWheel
 
 
@@ -34,6 +34,22 @@ def test_large_wheels_stand_alone_largest_first_and_small_ones_together() -> Non
     ]
     assert [item.name for item in layers[-1].wheels] == ["a-small-one", "tiny"]
     assert layers[-1].size == 5_009_999
+
+
+def test_many_small_wheels_beside_a_large_one_are_divided_by_name() -> None:
+    wheels = [wheel(f"small{number}", 400_000) for number in range(20)]
+    assert len(plan_wheel_layers(wheels, other_layers=3)) == 1
+    layers = plan_wheel_layers([*wheels, wheel("torch", 600_000_000)], other_layers=3)
+    assert layers[0].title == "torch 1.0"
+    assert 3 <= len(layers) <= 1 + GROUPS
+    assert sorted(item.name for layer in layers[1:] for item in layer.wheels) == sorted(
+        item.name for item in wheels
+    )
+    # One that is new, or another version, changes its own layer alone.
+    more = plan_wheel_layers(
+        [*wheels, wheel("torch", 600_000_000), wheel("new", 1)], other_layers=3
+    )
+    assert len({layer.created_by for layer in more} - {layer.created_by for layer in layers}) == 1
 
 
 def test_the_order_of_the_lock_makes_no_difference() -> None:

@@ -22,6 +22,7 @@ from dockyard.build.plan import (
     Decision,
     PlannedLayer,
     cuda_environment,
+    is_grouped,
     plan_wheel_layers,
 )
 from dockyard.build.users import check_user, user_name
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dockyard.build.inputs import Inputs
+    from dockyard.build.plan import Compiles
     from dockyard.files import FileEntry
 
 _RUNNABLE = ("usr/local/bin/", "usr/bin/", "opt/python/bin/")
@@ -155,14 +157,19 @@ def _bytecode_layer(
     decisions.append(
         Decision(subject="bytecode", value=mode, why=f"{what} are compiled beforehand")
     )
+    parts: tuple[tuple[Compiles, str], ...] = (("all", "bytecode"),)
+    if is_grouped(inputs.lock.wheels):
+        parts = (("large", "bytecode"), ("small", "bytecode of small wheels"))
     return [
         PlannedLayer(
             kind="bytecode",
-            title="bytecode",
+            title=title,
             origin=f"compiled by the base's Python {inputs.python}",
             why="so that the app starts quickly",
-            created_by=line_for("bytecode", note=mode),
+            created_by=line_for("bytecode", note=mode if part == "all" else f"{mode} {part}"),
+            compiles=part,
         )
+        for part, title in parts
     ]
 
 

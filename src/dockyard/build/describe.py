@@ -67,7 +67,7 @@ def _title(kind: str, packages: Mapping[str, str], note: str) -> str:
         "apt": f"Debian packages: {', '.join(note.split()) or len(packages)}",
         "python": "Python environment",
         "server": "Dockyard's server",
-        "bytecode": "bytecode",
+        "bytecode": "bytecode of small wheels" if note.endswith(" small") else "bytecode",
         "model": "model files",
         "app": "application code",
     }

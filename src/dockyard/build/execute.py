@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from dockyard.build.inputs import Inputs
     from dockyard.build.layer_entry import LayerEntry
-    from dockyard.build.plan import BuildPlan, PlannedLayer
+    from dockyard.build.plan import BuildPlan, Compiles, PlannedLayer
     from dockyard.build.workshop import Workshop
     from dockyard.debian.assembly import BaseFiles
     from dockyard.fetch import Fetcher
@@ -101,6 +102,8 @@ class _Execution:
         self.compression = inputs.config.compression
         self.paths: dict[str, Path] = {}
         self.trees: dict[str, InstalledWheel] = {}
+        self._compiling = threading.Lock()
+        self._compiled: list[FileEntry] | None = None
 
     def known(self) -> tuple[bool, ...]:
         """Which of the plan's layers the cache has; fetches nothing."""
@@ -423,7 +426,7 @@ class _Execution:
 
     def _bytecode_job(self, layer: PlannedLayer) -> LayerJob:
         from dockyard.build.server import server_digest, server_modules
-        from dockyard.build.startup import bytecode_entries, bytecode_version, import_facts
+        from dockyard.build.startup import bytecode_version, import_facts
 
         also = server_modules(self.inputs.detected)
         inputs = layer_inputs(
@@ -438,25 +441,56 @@ class _Execution:
             imports=import_facts(self.inputs.app.code),
             # Without a server the key is the one that images had before there was one.
             **({"server": [server_digest(self.inputs.server), *also]} if also else {}),
+            **({"compiles": layer.compiles} if layer.compiles != "all" else {}),
             compression=self.compression,
         )
 
         def entries() -> list[FileEntry]:
-            return bytecode_entries(
-                root=self._unpacked_base(),
-                installed=[
-                    *(entry for tree in self._installed.values() for entry in tree.entries),
-                    *self.inputs.server,
-                ],
-                app=self.inputs.app.code,
-                command=(*(self.plan.config.entrypoint or ()), *(self.plan.config.cmd or ())),
-                workdir=self.inputs.config.workdir,
-                mode=self.inputs.config.bytecode,
-                python=self.plan.python,
-                architecture=self.plan.platform.architecture,
-                cache=self.cache,
-                reporter=self.reporter,
-                also=also,
-            )
+            return [
+                entry
+                for entry in self._bytecode
+                if layer.compiles in ("all", self._compiled_with(entry.path))
+            ]
 
         return self._known_job(layer, inputs, entries)
+
+    def _compiled_with(self, path: str) -> Compiles:
+        """Which part of a divided bytecode a pyc is in."""
+        folder, _, name = path.rpartition("/__pycache__/")
+        return "small" if f"{folder}/{name.partition('.')[0]}.py" in self._small_files else "large"
+
+    @cached_property
+    def _small_files(self) -> frozenset[str]:
+        """The paths of the wheels that share layers."""
+        layers = [layer for layer in self.plan.layers if layer.kind == "wheels"]
+        trees = [self._installed[wheel.sha256] for layer in layers for wheel in layer.wheels]
+        return frozenset(entry.path for tree in trees for entry in tree.entries)
+
+    @property
+    def _bytecode(self) -> list[FileEntry]:
+        """All bytecode, compiled once; its layers are packed side by side."""
+        with self._compiling:
+            if self._compiled is None:
+                self._compiled = self._compile()
+            return self._compiled
+
+    def _compile(self) -> list[FileEntry]:
+        from dockyard.build.server import server_modules
+        from dockyard.build.startup import bytecode_entries
+
+        return bytecode_entries(
+            root=self._unpacked_base(),
+            installed=[
+                *(entry for tree in self._installed.values() for entry in tree.entries),
+                *self.inputs.server,
+            ],
+            app=self.inputs.app.code,
+            command=(*(self.plan.config.entrypoint or ()), *(self.plan.config.cmd or ())),
+            workdir=self.inputs.config.workdir,
+            mode=self.inputs.config.bytecode,
+            python=self.plan.python,
+            architecture=self.plan.platform.architecture,
+            cache=self.cache,
+            reporter=self.reporter,
+            also=server_modules(self.inputs.detected),
+        )

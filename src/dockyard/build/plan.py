@@ -4,13 +4,17 @@ Rules:
 - Nothing here touches disk or network: a plan can be printed, compared and tested.
 - Order is from the most to the least stable, so that images share as long a chain as they can:
   base, Debian packages, wheels of SOLO_SIZE and more (each alone, the largest first, then by
-  name), all small wheels together, Dockyard's server, bytecode, model files, application code.
+  name), the small wheels together, Dockyard's server, bytecode, model files, application code.
+- Small wheels that come to GROUPED_SIZE beside large ones are divided into GROUPS layers by their
+  names, and the bytecode into that of large and of small wheels: a small dependency that changes
+  then changes, and moves, a few megabytes.
 - An image has at most MAX_LAYERS layers with its base; past that the smallest solo wheels join
   the small ones.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,8 +27,11 @@ if TYPE_CHECKING:
     from dockyard.wheels.lock import LockedWheel
 
 SOLO_SIZE = 5_000_000
+GROUPED_SIZE = 6_000_000
+GROUPS = 4
 MAX_LAYERS = 60
 
+Compiles = Literal["all", "large", "small"]
 LayerKind = Literal[
     "base", "apt", "python", "wheel", "wheels", "server", "bytecode", "model", "app"
 ]
@@ -45,7 +52,7 @@ class PlannedLayer:
 
     size: bytes to be stored, as far as known before packing (a spliced layer is about as large
     as its wheels); None when unknown. created_by: the image history's line, which `inspect` and
-    `diff` read back.
+    `diff` read back. compiles: whose modules a bytecode layer has, by the wheels' layers.
     """
 
     kind: LayerKind
@@ -56,6 +63,7 @@ class PlannedLayer:
     size: int | None = None
     wheels: tuple[LockedWheel, ...] = ()
     entries: tuple[FileEntry, ...] = ()
+    compiles: Compiles = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +92,8 @@ def plan_wheel_layers(
         key=lambda wheel: (-(wheel.size or 0), wheel.name),
     )
     small = [wheel for wheel in wheels if (wheel.size or 0) < SOLO_SIZE]
-    room = max(0, MAX_LAYERS - other_layers - 1)
+    grouped = is_grouped(wheels)
+    room = max(0, MAX_LAYERS - other_layers - (GROUPS if grouped else 1))
     merged = len(solo) > room
     small += solo[room:]
     layers = [
@@ -99,22 +108,38 @@ def plan_wheel_layers(
         )
         for wheel in solo[:room]
     ]
-    if small:
-        small.sort(key=lambda wheel: wheel.name)
-        names = " ".join(f"{wheel.name}=={wheel.version}" for wheel in small)
-        layers.append(
-            PlannedLayer(
-                kind="wheels",
-                title=f"{len(small)} small wheels" if len(small) > 1 else names,
-                origin=", ".join(f"{wheel.name} {wheel.version}" for wheel in small),
-                why="the smaller wheels together"
-                + (f", to stay within {MAX_LAYERS} layers" if merged else ""),
-                created_by=f"dockyard wheels {names}",
-                size=sum(wheel.size or 0 for wheel in small),
-                wheels=tuple(small),
-            )
-        )
+    small.sort(key=lambda wheel: wheel.name)
+    groups = [small]
+    if grouped:
+        groups = [[w for w in small if _group(w.name) == number] for number in range(GROUPS)]
+    why = "some of the smaller wheels" if grouped else "the smaller wheels together"
+    why += f", to stay within {MAX_LAYERS} layers" if merged else ""
+    layers += [_together(group, why) for group in groups if group]
     return tuple(layers)
+
+
+def _together(wheels: Sequence[LockedWheel], why: str) -> PlannedLayer:
+    names = " ".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
+    return PlannedLayer(
+        kind="wheels",
+        title=f"{len(wheels)} small wheels" if len(wheels) > 1 else names,
+        origin=", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels),
+        why=why,
+        created_by=f"dockyard wheels {names}",
+        size=sum(wheel.size or 0 for wheel in wheels),
+        wheels=tuple(wheels),
+    )
+
+
+def is_grouped(wheels: Sequence[LockedWheel]) -> bool:
+    """Whether the small wheels are divided: there are many, and large ones beside them."""
+    small = [wheel.size or 0 for wheel in wheels if (wheel.size or 0) < SOLO_SIZE]
+    return sum(small) >= GROUPED_SIZE and len(small) < len(wheels)
+
+
+def _group(name: str) -> int:
+    """A wheel's group, which depends on its name alone, so that another version is in the same."""
+    return hashlib.sha256(name.encode()).digest()[0] % GROUPS
 
 
 def cuda_environment(wheels: Sequence[LockedWheel]) -> dict[str, str]:
