@@ -115,6 +115,7 @@ def test_support_ends_on_its_day_and_not_before(tmp_path):
 CASES = [
     ({"Dockerfile": "FROM python:3.12\nRUN uv pip install x==1\n"}, "DY310", True),
     ({"Dockerfile": "FROM python:3.12\nRUN python3 -m pip install x==1\n"}, "DY207", True),
+    ({"Dockerfile": 'FROM python:3.12\nRUN ["pip3", "install", "x==1"]\n'}, "DY207", True),
     ({"Dockerfile": "FROM python:3.12\nENV PIP_NO_CACHE_DIR=1\nRUN pip install x==1\n"}, "DY207", False),
     ({"Dockerfile": "FROM python:3.12 AS b\nRUN pip install x==1\nFROM scratch\n"}, "DY207", False),
     ({"Dockerfile": "FROM python:3.12-slim\nADD https://a.b/x.tgz /x\n"}, "DY305", True),

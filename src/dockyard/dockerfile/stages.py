@@ -11,7 +11,7 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dockyard.dockerfile.shell import Script, read_script
+from dockyard.dockerfile.shell import Command, Script, Word, read_script
 from dockyard.dockerfile.words import arguments, assignments, expand
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Step:
         """The commands of a RUN, its here-documents' included."""
         made = self.instruction
         if made.words is not None:
-            return Script(commands=(), simple=False)
+            words = tuple(Word(word, word, max(0, made.rest.find(word))) for word in made.words)
+            return Script(commands=(Command(words=words),) if words else (), simple=False)
         text = made.rest
         for document in made.heredocs:
             text += "\n" + document.text
