@@ -200,6 +200,25 @@ def test_a_push_that_was_killed_goes_on_in_the_next_process(registry, home, impa
     assert sizes[1] <= sizes[0] - (5 << 20)
 
 
+@pytest.mark.parametrize(
+    "location", ["http://127.0.0.1:1/gone", "/v2/team/app/blobs/uploads/forgotten"]
+)
+def test_an_upload_that_can_t_be_gone_on_with_begins_anew(
+    registry, home, impatient, tmp_path, location
+):
+    image = small_image(small_layer("huge", 9 << 20))
+    cache = Cache(tmp_path / "cache")
+    registry.fault("PATCH", "/uploads/", take(5 << 20, hang_up))
+    stubborn = Patience(attempts=1, stop=threading.Event())
+    with HttpRegistries(cache=cache, patience=stubborn) as first, pytest.raises(RegistryError):
+        push(first, registry, image)
+    (record,) = (cache.root / "records/uploads").iterdir()
+    cache.write_record("uploads", record.stem, {"location": location})
+    with HttpRegistries(cache=cache, patience=impatient) as second:
+        push(second, registry, image)
+        assert_is_there(second, registry, image, tmp_path)
+
+
 def test_retry_after_is_heeded(registry, home, image, cache):
     pauses = []
 

@@ -69,6 +69,7 @@ class BlobUpload:
         self._location: str | None = None
         self._offset = 0
         self._clear = True  # whether _offset is known to be what the registry has
+        self._from_before = False  # whether _location was begun by another process
         self._shown = 0
         self._piece = 0  # 0: all in one request
         self._patches = descriptor.size > SMALL
@@ -105,6 +106,7 @@ class BlobUpload:
         if self._location is None:
             self._location = self._remembered()
             self._clear = self._location is None
+            self._from_before = not self._clear
         attempts = Attempts(self._connection.where(self._uploads), self._connection.patience)
         for attempt in attempts:
             before = self._offset
@@ -121,7 +123,14 @@ class BlobUpload:
         if self._location is None:
             self._begin()
         elif not self._clear:
-            self._ask_how_far()
+            try:
+                self._ask_how_far()
+            except RegistryError:
+                # Another process's upload may be anywhere; only ours has to be reached.
+                if not self._from_before:
+                    raise
+                self._begin_again()
+            self._from_before = False
             if self._location is None:
                 if self._is_there():
                     return
