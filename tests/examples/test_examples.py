@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/verify"))
 RUN_HERE = [name for name in NAMES if name != "cuda-torch"]
+DIGIT_NAMES = [name for name in NAMES if name != "embeddings"]
+PROOF = {"embeddings": "12 sentences have the vectors that the model gives itself"}
 
 trial = runpy.run_path(str(EXAMPLES / "trial.py"))
 
@@ -47,7 +49,7 @@ def test_container_answers_as_the_model_did_when_it_was_trained(
             timeout=900,
         )
         assert done.returncode == 0, done.stdout
-        assert "held-out digits are right" in done.stdout
+        assert PROOF.get(name, "held-out digits are right") in done.stdout
         left = [state.name for state in docker_engine.containers() if name in state.name]
         assert left == []
     finally:
@@ -56,14 +58,26 @@ def test_container_answers_as_the_model_did_when_it_was_trained(
                 docker_engine.remove_image(image.id, force=True)
 
 
-def test_all_four_examples_are_there() -> None:
-    assert NAMES == ["cuda-torch", "keras-digits", "onnx-digits", "torch-digits"]
+def test_all_five_examples_are_there() -> None:
+    assert NAMES == ["cuda-torch", "embeddings", "keras-digits", "onnx-digits", "torch-digits"]
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_example_says_what_it_is(name: str) -> None:
+    assert (EXAMPLES / name / "README.md").read_text().startswith(f"# {name}\n")
+
+
+def test_sentences_are_in_pairs_of_like_meaning() -> None:
+    rows = json.loads((EXAMPLES / "embeddings" / "sentences.json").read_text())
+    likes = {row["text"]: row["like"] for row in rows}
+    assert len(likes) == 12
+    assert all(likes[likes[text]] == text for text in likes)
+    assert all(len(row["vector"]) == 384 for row in rows)
+
+
+@pytest.mark.parametrize("name", DIGIT_NAMES)
 def test_example_is_complete_and_small(name: str) -> None:
     folder = EXAMPLES / name
-    assert (folder / "README.md").read_text().startswith(f"# {name}\n")
     assert os.access(folder / "verify", os.X_OK)
     (model,) = [path for path in folder.iterdir() if path.stem == "model"]
     assert 1_000 < model.stat().st_size < 2_000_000
