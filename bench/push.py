@@ -206,6 +206,10 @@ def as_table(results: dict[str, Any]) -> str:
                 own = values["dockyard"]
                 cells.append(f"{values[name] / own:,.1f}" if own and values[name] else "")
             lines.append(f"| {key}, {unit} | " + " | ".join(cells) + " |")
+    runs = {name: found[name]["run"] for name in names}
+    if len(set(runs.values())) > 1:
+        said = ", ".join(f"{name} {run}" for name, run in runs.items())
+        lines += ["", f"Measured on one machine in several runs: {said}."]
     if "dockyard" in found:
         alone = found["dockyard"]["code_without_push"]
         beyond = found["dockyard"]["code"]["seconds"] - alone
@@ -227,6 +231,7 @@ def main() -> None:
     example: str = options.example
     target = HERE / "results" / f"push-{example}.json"
     known = json.loads(target.read_text())["contenders"] if target.exists() else {}
+    run = time.strftime("%Y-%m-%d %H:%M")
     docker = Docker(folder=work / "docker", buildx=work / "docker-buildx")
     registry = Registry(program=work / "docker-registry", folder=work / "registry")
     wheels = work / ("wheels-cuda" if example == "cuda-torch" else "wheels")
@@ -264,6 +269,7 @@ def main() -> None:
                 known[pusher.name] = measure_pusher(
                     pusher, first_project(example, work), proxy, index
                 )
+                known[pusher.name]["run"] = run
                 version = subprocess.run(
                     ["dockerd", "--version"], capture_output=True, text=True, check=False
                 ).stdout.split(",")[0]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SOLO_SIZE = 5_000_000
 GROUPED_SIZE = 6_000_000
-GROUPS = 4
+GROUPS = 6
 MAX_LAYERS = 60
 
 Compiles = Literal["all", "large", "small"]
