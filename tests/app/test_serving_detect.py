@@ -152,6 +152,14 @@ def test_a_served_model_is_kept_although_git_ignores_it(tmp_path):
     assert found.models.value == ("out/model.onnx",)
 
 
+def test_a_folder_of_models_and_versions_is_served_whole(tmp_path):
+    files = {"models/a/1/model.onnx": MODEL, "models/a/2/model.onnx": MODEL, "train.py": "x = 1\n"}
+    found = look(tmp_path, {**files, "dockyard.toml": '[serve]\nmodel = "models"\n'})
+    assert found.command.value[3] == "models"
+    assert found.serving.requirements(found.dependencies.value) == ("onnxruntime>=1.18",)
+    assert found.project.paths() == {"models/a/1/model.onnx", "models/a/2/model.onnx"}
+
+
 def archive(folder, entries):
     path = folder / "made.zip"
     with zipfile.ZipFile(path, "w") as file:
@@ -218,7 +226,7 @@ def test_a_pickled_module_is_served_when_it_is_trusted(tmp_path):
     (tmp_path / "made.zip").unlink()
     assert "(builtins.print)" in refused(tmp_path, {"m.pt": data})
     found = look(tmp_path, {"dockyard.toml": "[serve]\ntrust = true\n"})
-    assert found.serving.format.name == "torch_pickle"
+    assert [each.name for each in found.serving.formats] == ["torch_pickle"]
 
 
 def test_init_writes_a_table_that_means_the_same(tmp_path):

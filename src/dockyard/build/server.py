@@ -80,8 +80,8 @@ def server_modules(detected: Detected) -> tuple[str, ...]:
     serving = detected.serving
     if serving is None:
         return ()
-    loads = "predictor" if serving.format is None else f"formats.{serving.format.name}"
-    return ("dockyard_serve.__main__", f"dockyard_serve.{loads}")
+    loads = [f"formats.{each.name}" for each in serving.formats] or ["predictor"]
+    return ("dockyard_serve.__main__", *(f"dockyard_serve.{name}" for name in loads))
 
 
 def server_digest(entries: Sequence[FileEntry]) -> str:

@@ -138,7 +138,8 @@ def _of_project(folder: Path) -> ServeTarget:
         folder=root / below,
         requirements=(*serving.requirements(source), *source.requirements),
         files=tuple(root / name for name in source.files if name.endswith((".txt", ".toml"))),
-        modules=serving.format.modules if serving.format else ("pydantic", "python_multipart"),
+        modules=tuple(name for each in serving.formats for name in each.modules)
+        or ("pydantic", "python_multipart"),
         options=options,
         cpu=detected.accelerator.value == "cpu",
     )

@@ -41,7 +41,7 @@ _HOW = 'Say which: `model = "model.onnx"` under [serve] in dockyard.toml.'
 class Serving:
     """What is served.
 
-    target: a path in the project, or "module:Class"; format: of a model file, None for a class;
+    target: a path in the project, or "module:Class"; formats: of the model files, none for a class;
     module: the class's file.
     """
 
@@ -49,14 +49,14 @@ class Serving:
     target: str
     why: str
     where: str = ""
-    format: Format | None = None
+    formats: tuple[Format, ...] = ()
     module: str | None = None
 
     def requirements(self, source: DependencySource) -> tuple[str, ...]:
         """What the model needs besides the server, as far as the project doesn't name it."""
-        if self.format is None or source.names().intersection(self.format.providers):
-            return ()
-        return self.format.requirements
+        named = source.names()
+        missing = [each for each in self.formats if not named.intersection(each.providers)]
+        return tuple(dict.fromkeys(text for each in missing for text in each.requirements))
 
 
 def detect_serving(
@@ -229,6 +229,28 @@ def _servable(project: Project, models: Sequence[str]) -> list[str]:
 
 
 def _file(project: Project, path: str, config: AppConfig, *, why: str, where: str) -> Serving:
+    versions = _versions_in(project, path)
+    kinds = [_format(project, model, config, where=where) for model in versions or [path]]
+    return Serving(
+        kind="file", target=path, why=why, where=where, formats=tuple(dict.fromkeys(kinds))
+    )
+
+
+def _versions_in(project: Project, path: str) -> list[str]:
+    """The models of a folder in the server's layout, NAME/VERSION/file; none if it is no such."""
+    below = [file.path for file in project.files if file.path.startswith(f"{path}/")]
+    found = []
+    for file in below:
+        parts = file.removeprefix(f"{path}/").split("/")
+        if len(parts) == 3 and parts[2] == "saved_model.pb":
+            found.append(posixpath.dirname(file))
+        elif len(parts) == 3 and file.lower().endswith(SUFFIXES):
+            found.append(file)
+    return found
+
+
+def _format(project: Project, path: str, config: AppConfig, *, where: str) -> Format:
+    """A model's format; raises ProjectError for what the server would refuse."""
     trusted = config.serve is not None and config.serve.trust
     absolute = project.folder / path
     named = "" if where == path else f"{path} "
@@ -247,4 +269,4 @@ def _file(project: Project, path: str, config: AppConfig, *, why: str, where: st
 
         refused = refusal(kind, absolute)
         raise ProjectError(f"{named}{refused.what}", where=where or None, hint=refused.hint)
-    return Serving(kind="file", target=path, why=why, where=where, format=kind)
+    return kind
