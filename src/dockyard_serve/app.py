@@ -23,12 +23,13 @@ from dockyard_serve.http.router import Answer, Router
 from dockyard_serve.http.server import HttpServer
 from dockyard_serve.metrics import Metrics
 from dockyard_serve.model import Model, TensorSpec
+from dockyard_serve.predictions.served import ServedLog
 from dockyard_serve.process import observe_process
 from dockyard_serve.protocols.oip import HEADER_LENGTH, InferRequest, read_infer, write_infer
 from dockyard_serve.protocols.plain import PlainRequest, read_plain, write_plain
 from dockyard_serve.protocols.tfserving import RowRequest, read_predict, write_predict
 from dockyard_serve.repository import Repository
-from dockyard_serve.serving import Served, Speaks
+from dockyard_serve.serving import AnsweredBy, Served, Speaks
 from dockyard_serve.settings import ServerSettings
 
 log = logging.getLogger("dockyard.serve")
@@ -75,8 +76,10 @@ class App:
         version: str,
         control: Control | None = None,
         extensions: Sequence[Extension] = (),
+        predictions: ServedLog | None = None,
     ) -> None:
         self.repository = repository
+        self._predictions = predictions
         self._metrics = metrics
         self._settings = settings
         self._version = version
@@ -90,7 +93,10 @@ class App:
             add_headers=self._cors_headers if settings.cors_origins else None,
             preflight=self._preflight if settings.cors_origins else None,
             open_connections=metrics.value("dockyard_connections"),
-            on_answer=log_access if settings.access_log else None,
+            on_answer=_each(
+                log_access if settings.access_log else None,
+                predictions.record if predictions is not None else None,
+            ),
         )
         self._add_inference()
         self._add_metadata()
@@ -151,6 +157,7 @@ class App:
         served = self._served(exchange)
         model = served.object_model
         assert model is not None
+        exchange.about = AnsweredBy(served.model.name, served.model.version)
 
         async def handler(request: Request) -> Response:
             return await served.counted(model.answer(request, served.queue(exchange)))
@@ -187,6 +194,8 @@ class App:
         for served in self.repository.served():
             served.refresh()
         observe_process(self._metrics)
+        if self._predictions is not None:
+            self._predictions.count(self._metrics)
         return Response(
             media_type="text/plain; version=0.0.4; charset=utf-8",
             body=self._metrics.text().encode(),
@@ -331,6 +340,19 @@ def model_config(served: Served) -> dict[str, object]:
         "input": listed(model.inputs),
         "output": listed(model.outputs),
     }
+
+
+def _each(*hooks: Callable[[Exchange], None] | None) -> Callable[[Exchange], None] | None:
+    """One hook for those that there are."""
+    there = [hook for hook in hooks if hook is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+
+    def call(exchange: Exchange) -> None:
+        for hook in there:
+            hook(exchange)
+
+    return call
 
 
 def log_access(exchange: Exchange) -> None:

@@ -86,6 +86,31 @@ METRICS = {
         Metric(
             name="dockyard_queue_capacity", kind="gauge", help="Requests that may wait for a model."
         ),
+        Metric(
+            name="dockyard_prediction_log_accepted_total",
+            kind="counter",
+            help="Predictions written to disk.",
+        ),
+        Metric(
+            name="dockyard_prediction_log_written_total",
+            kind="counter",
+            help="Predictions written to the database.",
+        ),
+        Metric(
+            name="dockyard_prediction_log_dropped_total",
+            kind="counter",
+            help="Predictions that weren't kept.",
+        ),
+        Metric(
+            name="dockyard_prediction_log_spool_bytes",
+            kind="gauge",
+            help="Bytes that wait for the database.",
+        ),
+        Metric(
+            name="dockyard_prediction_log_spool_limit_bytes",
+            kind="gauge",
+            help="Bytes that may wait.",
+        ),
         Metric(name="dockyard_gpu_memory_used_bytes", kind="maximum", help="A GPU's used memory."),
         Metric(name="dockyard_gpu_memory_total_bytes", kind="maximum", help="A GPU's memory."),
     )

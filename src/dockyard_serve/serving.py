@@ -92,6 +92,15 @@ class _Numbers:
         counter.add()
 
 
+@dataclass(frozen=True, slots=True)
+class AnsweredBy:
+    """Who answered a request, for its record; job: its way through the queue, None without one."""
+
+    model: str
+    version: str
+    job: Job | None = None
+
+
 class Served:
     """A loaded version of a model, on the event loop that made it."""
 
@@ -148,6 +157,7 @@ class Served:
         self, protocol: Speaks[Read], exchange: Exchange, request: Read, job: Job, result: Any
     ) -> None:
         numbers = self.numbers
+        exchange.about = AnsweredBy(self.model.name, self.model.version, job)
         numbers.preprocess.observe(job.queued - exchange.received)
         if job.began:
             numbers.queue.observe(job.began - job.queued)
@@ -178,6 +188,8 @@ class Served:
 
     def fail(self, protocol: str, exchange: Exchange, error: ServeError) -> None:
         """Answer with an error, and count it."""
+        if exchange.about is None:
+            exchange.about = AnsweredBy(self.model.name, self.model.version)
         exchange.fail(error)
         self.numbers.whole.observe(time.perf_counter() - exchange.received)
         self.numbers.answered(protocol, error.status)

@@ -23,6 +23,7 @@ from dockyard_serve.http.message import Extension
 from dockyard_serve.metrics import Metrics
 from dockyard_serve.model import Load
 from dockyard_serve.places import find_place
+from dockyard_serve.predictions.served import open_served_log
 from dockyard_serve.process import settle_memory, threads_per_worker, usable_cpus
 from dockyard_serve.repository import Repository
 from dockyard_serve.settings import ServerSettings
@@ -68,8 +69,15 @@ async def serve(
     )
     repository = Repository(place, load, metrics)
     control = None if channel is None else channel.control(repository)
+    predictions = open_served_log()
     app = App(
-        repository, metrics, settings, version=VERSION, control=control, extensions=extensions
+        repository,
+        metrics,
+        settings,
+        version=VERSION,
+        control=control,
+        extensions=extensions,
+        predictions=predictions,
     )
     if channel is None:
         await app.http.listen(sock)
@@ -100,6 +108,8 @@ async def serve(
     finished = await app.http.drain(settings.grace)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(repository.close(), 1.0)
+    if predictions is not None:
+        await asyncio.to_thread(predictions.close)
     log.info("stopped" if finished else "stopped before everything was answered")
     return 0 if finished else _LATE
 

@@ -64,6 +64,8 @@ KEPT = [
     (b"[" * 100_000, "application/json", "whole", "digest"),
     (b"\xff\xfe", "", "whole", "digest"),
     (b'{"a": 1}', "application/json", "digest", "digest"),
+    (b'{"a": 1}', "application/x-www-form-urlencoded", "whole", '{"a": 1}'),
+    (b"a=1&b=2", "application/x-www-form-urlencoded", "whole", "digest"),
     (b'{"a": 1}', "application/json", "none", None),
     (b"", "application/json", "whole", None),
     (

@@ -159,7 +159,7 @@ def test_finds_the_first_compose_that_is_version_2(tmp_path):
     program(new, "podman", "echo 5.4.2")
     with pytest.raises(StackError) as caught:
         find_compose(tmp_path, {"PATH": f"{old}"})
-    assert "tried docker compose: unknown command" in str(caught.value)
+    assert "tried docker compose: it has no compose" in str(caught.value)
     assert "tried docker-compose: version 1.29.2 is too old" in str(caught.value)
     assert "tried podman compose: there is no such command" in str(caught.value)
     found = find_compose(tmp_path, {"PATH": f"{old}:{new}"})

@@ -129,7 +129,7 @@ def gather(
 ) -> Inputs:
     """Look at the project, choose a Python and a base, and resolve what it depends on."""
     from dockyard.app.entries import app_entries
-    from dockyard.build.server import server_entries
+    from dockyard.build.server import has_server, server_entries
 
     gathering, minors = begin(request, platform, shop, outputs)
     config, detected = gathering.config, gathering.detected
@@ -172,7 +172,7 @@ def gather(
         lock=lock,
         # Whoever depends on Dockyard itself has the server from there.
         server=server_entries(python)
-        if detected.serving is not None and all(wheel.name != "dockyard" for wheel in lock.wheels)
+        if has_server(detected) and all(wheel.name != "dockyard" for wheel in lock.wheels)
         else (),
         decisions=tuple(decisions),
         warnings=(*detected.warnings, *_unmet(detected, lock, foundation)),
@@ -231,7 +231,9 @@ class _Gathering:
         self.why_python = ""
         self.how_resolved = ""
         self.locking = False
-        self.server: tuple[str, ...] = server_requirements(detected)
+        self.server: tuple[str, ...] = server_requirements(
+            detected, database=config.stack is not None and config.stack.database is not None
+        )
 
     def first_that_resolves(
         self, minors: Sequence[str]

@@ -27,14 +27,24 @@ if TYPE_CHECKING:
 _DISTRIBUTION = "dockyard"
 
 
-def server_requirements(detected: Detected) -> tuple[str, ...]:
-    """What the server and the served model need that the project doesn't name; sorted."""
+def has_server(detected: Detected) -> bool:
+    """Whether Dockyard's server goes into the image: it serves, or the code imports it."""
+    return detected.serving is not None or "dockyard_serve" in detected.imports
+
+
+def server_requirements(detected: Detected, *, database: bool = False) -> tuple[str, ...]:
+    """What the server and the served model need that the project doesn't name; sorted.
+
+    database: whether predictions are logged to one.
+    """
     serving = detected.serving
+    log = _extra("log") if database or "dockyard_serve" in detected.imports else []
     if serving is None:
-        return ()
+        return tuple(sorted(log)) if has_server(detected) else ()
     source = detected.dependencies.value
     extras = ("serve", "predictor") if serving.kind == "class" else ("serve",)
-    return tuple(sorted({*extra_requirements(*extras), *serving.requirements(source)}))
+    wanted = {*extra_requirements(*extras), *log, *serving.requirements(source)}
+    return tuple(sorted(wanted))
 
 
 def extra_requirements(*names: str) -> list[str]:

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("dockyard.cli.up:up", "Start the app with its services: database, monitoring."),
     "down": ("dockyard.cli.down:down", "Stop what `up` started, and remove its containers."),
     "stack": ("dockyard.cli.stack:stack", "Look at what `up` started: ps, logs, restart."),
+    "predictions": ("dockyard.cli.predictions:predictions", "List what a stack's app answered."),
     "compose": ("dockyard.cli.compose:compose", "Write compose.yaml: the app and its services."),
     "push": ("dockyard.cli.push:push", "Push an image to a registry."),
     "pull": ("dockyard.cli.pull:pull", "Pull an image from a registry."),

@@ -220,6 +220,8 @@ def _why_not(command: tuple[str, ...], environ: Mapping[str, str]) -> str | None
         return "there is no such command"
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
+    if done.returncode and re.search("unknown (?:flag|command)|not a docker command", done.stderr):
+        return "it has no compose"
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()
         return last[0] if last else f"exit code {done.returncode}"

@@ -60,9 +60,14 @@ class Exchange:
     """A request with its whole body, and the way back.
 
     received: `time.perf_counter()` when the request was complete. params: what the route matched.
+    answer, media_type: what was sent, where it was sent whole; about: what answered, for whoever
+    keeps a record of it.
     """
 
-    __slots__ = ("_id", "body", "connection", "head", "on_gone", "params", "received", "status")
+    __slots__ = (
+        *("_id", "about", "answer", "body", "connection", "head", "media_type", "on_gone"),
+        *("params", "received", "status"),
+    )
 
     def __init__(
         self, connection: Connection, head: Head, params: Mapping[str, str], body: bytes
@@ -74,6 +79,9 @@ class Exchange:
         self.received = time.perf_counter()
         self.on_gone: Callable[[], object] | None = None
         self.status = 0
+        self.answer = b""
+        self.media_type = b""
+        self.about: object = None
         self._id: str | None = None
 
     @property
@@ -98,6 +106,7 @@ class Exchange:
         if connection is None:
             return
         self.status = status
+        self.answer, self.media_type = body, media_type
         keeps = connection.keeps_alive(self.head)
         pieces = self._head(status, media_type, headers, keeps)
         if status not in (204, 304):

@@ -31,8 +31,9 @@ def kept(
         return None
     if mode == "digest":
         return _digest(body, media_type)
-    is_json = "json" in media_type
-    if not is_json and media_type:
+    # What curl calls a form, unless it is told otherwise, is mostly JSON.
+    may_be_json = "json" in media_type or "x-www-form-urlencoded" in media_type
+    if not may_be_json and media_type:
         return _digest(body, media_type)
     if mode == "whole" and len(body) <= max_bytes and not redact and not _is_odd(body):
         text = _whole(body)

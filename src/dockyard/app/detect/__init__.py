@@ -185,6 +185,11 @@ def detect(
     for name, value in start.env.items():
         why = "the start command relies on it"
         env.setdefault(name, Decision(value=value, why=why, where=start.where))
+    if config.stack is not None and config.stack.database is not None:
+        # Records lie there until the database has them, and a volume keeps them.
+        kept = f"{workdir.value.rstrip('/')}/logs"
+        why = "what the prediction log keeps until the database has it"
+        env.setdefault("LOG_DIR", Decision(value=kept, why=why, where=origin.where("stack")))
     variables = {name: decision.value for name, decision in env.items()}
 
     modules = code.reachable(start.module) if start.module else list(code.modules.values())
