@@ -220,3 +220,58 @@ def test_watching_swaps_the_service_when_its_code_changes(folder, compose_env, t
         check=True,
     )
     assert listed.stdout == ""
+
+
+LOGGING_APP = """\
+import json
+import os
+from wsgiref.simple_server import make_server
+
+from dockyard_serve.predictions import log_predictions
+
+os.makedirs(os.environ["LOG_DIR"], exist_ok=True)
+
+
+def app(environ, start_response):
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({"double": 2 * json.loads(body or b"{}").get("x", 0)}).encode()]
+
+
+app = log_predictions(app, model="doubler")
+
+if __name__ == "__main__":
+    make_server("0.0.0.0", 8080, app).serve_forever()
+"""
+
+
+def test_two_lines_in_an_app_keep_its_predictions(folder, postgres_image, capsys):
+    import urllib.request
+
+    port = free_port()
+    (folder / "app.py").write_text(LOGGING_APP)
+    configure(folder, f'[stack]\ndatabase = "{postgres_image}"\npublish = {port}\n')
+    assert run_command_line(["up", "-q", "--wait", str(folder)]) == 0
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/predict",
+        data=b'{"x": 4}',
+        headers={"Content-Type": "application/json", "X-Request-Id": "mine"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.loads(answer.read()) == {"double": 8}
+
+    def listed():
+        capsys.readouterr()
+        assert run_command_line(["predictions", "--json", str(folder)]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    wait_for(lambda: len(listed()) == 1)
+    (record,) = listed()
+    assert (record["request_id"], record["model"], record["outputs"]) == (
+        "mine",
+        "doubler",
+        {"double": 8},
+    )
+    # Another service has no log, and says so.
+    assert run_command_line(["predictions", "--service", "db", str(folder)]) == 1
+    assert "keeps no predictions" in capsys.readouterr().err
