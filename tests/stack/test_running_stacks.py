@@ -34,10 +34,10 @@ def folder(tmp_path, compose_env, docker_engine):
             docker_engine.remove_image(image.id, force=True)
 
 
-def configure(folder, text):
+def configure(folder, text, first=""):
     # An engine looks for the first time after a whole interval.
     quick = '[healthcheck]\ninterval = "1s"\n'
-    (folder / "dockyard.toml").write_text(quick + text)
+    (folder / "dockyard.toml").write_text(first + quick + text)
 
 
 def states(capsys, folder):
@@ -250,7 +250,8 @@ def test_two_lines_in_an_app_keep_its_predictions(folder, postgres_image, capsys
 
     port = free_port()
     (folder / "app.py").write_text(LOGGING_APP)
-    configure(folder, f'[stack]\ndatabase = "{postgres_image}"\npublish = {port}\n')
+    text = f'[stack]\ndatabase = "{postgres_image}"\npublish = {port}\n'
+    configure(folder, text, first="ports = [8080]\n")
     assert run_command_line(["up", "-q", "--wait", str(folder)]) == 0
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/predict",
