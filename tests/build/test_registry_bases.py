@@ -17,7 +17,7 @@ from dockyard.build.api import BuiltProject, build_project
 from dockyard.build.lock import lock_project
 from dockyard.build.request import BuildRequest, Target
 from dockyard.cache import Cache
-from dockyard.errors import BuildError, RegistryError
+from dockyard.errors import BuildError
 from dockyard.oci.layout import read_layout
 from dockyard.oci.reference import Reference
 from dockyard.oci.registry.connect import HttpRegistries
@@ -170,10 +170,10 @@ def test_a_digest_is_never_asked_for_twice(ground: Ground, server: Server, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("base", "more", "error", "said"),
+    ("base", "more", "said"),
     [
-        ("lib/absent:1", {}, RegistryError, "absent"),
-        ("lib/unseen:1", {"offline": True}, BuildError, "has never been looked at"),
+        ("lib/absent:1", {}, "the registry has no image"),
+        ("lib/unseen:1", {"offline": True}, "has never been looked at"),
     ],
 )
 def test_a_base_that_cant_be_had_is_named(
@@ -181,13 +181,11 @@ def test_a_base_that_cant_be_had_is_named(
     server: Server,
     base: str,
     more: dict[str, Any],
-    error: type[Exception],
     said: str,
     tmp_path: Path,
 ) -> None:
     asked = request(ground, f"{server.host}/{base}", **more)
     target = Target(kind="oci", path=ground.layout())
-    with pytest.raises(error) as raised:
+    with pytest.raises(BuildError, match=said):
         build_project(asked, targets=[target], cache=Cache(tmp_path / "one"), reporter=Heard())
-    assert said in str(raised.value)
     assert not ground.layout().exists()

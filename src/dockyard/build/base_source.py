@@ -76,11 +76,21 @@ class BaseSource:
                 where="`base`",
                 hint="Build once without --offline.",
             )
+        from dockyard.oci.registry.api import Absent
         from dockyard.oci.registry.pull import choose_platform
 
-        with self.shop.reporter.task(f"Asking for {reference.familiar()}"):
-            root = repository.manifest(pinned or reference.digest or reference.tag or "latest")
-            image = choose_platform(repository, root, platform, where=base)
+        try:
+            with self.shop.reporter.task(f"Asking for {reference.familiar()}"):
+                root = repository.manifest(pinned or reference.digest or reference.tag or "latest")
+                image = choose_platform(repository, root, platform, where=base)
+        except Absent as error:
+            which = f", at {pinned}, which the lock has" if pinned is not None else ""
+            raise BuildError(
+                f"the registry has no image {reference.familiar()}{which}",
+                where="`base`",
+                hint=f"See what there is: dockyard tags {reference.repository}. A private image "
+                f"wants a login: dockyard login {reference.domain}.",
+            ) from error
         cache.write_record(_RECORD, key, _remember(image, cache))
         return image
 
