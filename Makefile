@@ -11,9 +11,9 @@ help:  ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: demo
-demo:  ## Build an image of a digit reader without Docker, run it in Docker, ask it.
+demo:  ## Build an image of a digit reader, run it, ask it; needs neither Docker nor root.
 	@scripts/venv
-	@scripts/with-docker .venv/bin/python scripts/demo
+	@.venv/bin/python scripts/demo
 
 .PHONY: test
 test:  ## Run the tests, with a container engine where there can be one.

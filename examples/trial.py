@@ -11,16 +11,16 @@ import http.client
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 
@@ -72,20 +72,6 @@ class Server:
         is_json = response.headers.get_content_type() == "application/json"
         return response.status, json.loads(text) if is_json else text
 
-    def wait(self, seconds: float = 90) -> None:
-        """Wait until anything answers; TimeoutError if nothing does."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                self.ask("GET", "/")
-            except (OSError, http.client.HTTPException) as error:
-                if time.monotonic() > deadline:
-                    message = f"nothing answered on port {self.port} in {seconds:.0f} s: {error}"
-                    raise TimeoutError(message) from error
-                time.sleep(0.05)
-            else:
-                return
-
     def classify(self, digit: Digit) -> tuple[int, float]:
         """The digit that the model sees in the picture, and how sure it is (0 to 1)."""
         status, answer = self.ask("POST", "/predict", {self.field: digit.image})
@@ -106,17 +92,31 @@ def running(folder: Path, *, port: int, field: str = "image") -> Iterator[Server
     server = Server(port=free_port(), field=field)
     # A terminated test must not leave its container behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        published = f"127.0.0.1:{server.port}:{port}"
-        dockyard("run", folder, "--detach", "--name", name, "--publish", published)
+    published = f"127.0.0.1:{server.port}:{port}"
+    command = [*shlex.split(os.environ.get("DOCKYARD", "dockyard")), "run", str(folder)]
+    with tempfile.TemporaryFile() as output:
+        # In the foreground, where stopping the command removes the container on any engine.
+        process = subprocess.Popen(
+            [*command, "--name", name, "--publish", published],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
         try:
-            server.wait()
-        except TimeoutError as error:
-            engine("logs", "--tail", "50", name)
-            fail(str(error))
-        yield server
-    finally:
-        engine("rm", "--force", "--volumes", name, quiet=True)
+            wait_ready(process, output)
+            yield server
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_ready(process: subprocess.Popen[bytes], output: IO[bytes], seconds: float = 600) -> None:
+    """Wait until the command says that the app is ready; leave with its words if it isn't."""
+    deadline = time.monotonic() + seconds
+    while b"\nReady: " not in (said := b"\n" + os.pread(output.fileno(), 1 << 20, 0)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            fail(f"the app didn't become ready:\n{said.decode(errors='replace')[-5000:]}")
+        time.sleep(0.05)
 
 
 def check_answers(server: Server, digits: list[Digit]) -> str:
@@ -140,14 +140,6 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
-
-
-def engine(*arguments: str, quiet: bool = False) -> None:
-    """Run the engine's own command; a failure is no error."""
-    command = shutil.which("docker") or shutil.which("podman")
-    if command:
-        output = subprocess.DEVNULL if quiet else sys.stderr
-        subprocess.run([command, *arguments], stdout=output, stderr=output, check=False)
 
 
 def fail(message: str) -> None:

@@ -42,7 +42,7 @@ def why_no_engine() -> str:
     from dockyard.errors import EngineError
 
     try:
-        find_engine()
+        find_engine({**os.environ, "DOCKYARD_ENGINE": "docker"})
     except EngineError as error:
         return f"{error.what}: {error.where or (error.hint or '').splitlines()[-1]}"
     return ""
@@ -108,7 +108,8 @@ def docker_engine(session_label: str) -> Iterator[DockerEngine]:
         pytest.skip(reason)
     from dockyard.engine.connect import find_engine
 
-    engine = find_engine()
+    engine = find_engine({**os.environ, "DOCKYARD_ENGINE": "docker"})
+    assert engine.info.kind != "local"
     yield engine
     for state in engine.containers(label=session_label):
         engine.remove(state.id, force=True)

@@ -93,13 +93,6 @@ def test_a_class_brings_what_checks_its_types(served: Ground) -> None:
     assert image["command"][3] == "predictor:Predictor"
 
 
-def test_a_dockerfile_without_the_server_is_not_written(served: Ground) -> None:
-    code, _, err = served.run("dockerfile", served.project)
-    assert code == 1
-    assert "Dockyard's server is a layer that a Dockerfile can't make" in err
-    assert not (served.project / "Dockerfile").exists()
-
-
 def test_a_lock_of_a_lone_model_holds_the_servers_packages(served: Ground) -> None:
     code, _, err = served.run("lock", served.project)
     assert code == 0, err

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from own_engines import own_podman
+from own_engines import own_podman, why_no_local
 from small_image import busybox, in_chunks, make_archive, make_layer
 
 from dockyard.engine.api import ContainerSpec, Port
+from dockyard.engine.local import LocalEngine
+from dockyard.engine.local.store import LocalStore
 from dockyard.engine.memory import MemoryEngine, Process
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ SCRIPTS = {
     "sleeper": "echo waiting; exec sleep 1000",
     "polite": "trap 'echo bye; exit 5' TERM INT; echo waiting; while :; do sleep 0.05; done",
     "stubborn": "trap '' TERM INT; echo waiting; while :; do sleep 0.05; done",
-    "server": "exec httpd -f -p 8080 -h /",
-    "slow_server": "sleep 0.4; exec httpd -f -p 8080 -h /",
+    "server": "exec httpd -f -p $PORT -h /",
+    "slow_server": "sleep 0.4; exec httpd -f -p $PORT -h /",
     "becomes_healthy": "sleep 0.3; echo 1 >/ok; sleep 1000",
     "check": "test -e /ok",
     "chatty": "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done",
@@ -136,7 +138,9 @@ class Ground:
 
     def config(self, **config: Any) -> dict[str, Any]:
         name, _, value = self.label.partition("=")
-        return {"Cmd": ["/bin/hello"], "Labels": {name: value}, **config}
+        # On an engine without a network of its own an app is asked for another port by PORT.
+        environment = {"Env": ["PORT=8080"]}
+        return {"Cmd": ["/bin/hello"], "Labels": {name: value}, **environment, **config}
 
     def spec(self, command: str | None = None, **options: Any) -> ContainerSpec:
         name, _, value = self.label.partition("=")
@@ -193,7 +197,17 @@ def podman_ground(session_label: str) -> Iterator[Ground]:
         yield _ground(server.engine(), session_label, busybox())
 
 
-@pytest.fixture(params=["memory", pytest.param("docker", marks=pytest.mark.docker), "podman"])
+@pytest.fixture(scope="session")
+def local_ground(tmp_path_factory: pytest.TempPathFactory, session_label: str) -> Ground:
+    if reason := why_no_local():
+        pytest.skip(reason)
+    store = LocalStore(tmp_path_factory.mktemp("local"))
+    return _ground(LocalEngine(store), session_label, busybox())
+
+
+@pytest.fixture(
+    params=["memory", pytest.param("docker", marks=pytest.mark.docker), "podman", "local"]
+)
 def ground(request: pytest.FixtureRequest) -> Ground:
     """The same images on each engine."""
     found: Ground = request.getfixturevalue(f"{request.param}_ground")

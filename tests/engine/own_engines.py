@@ -87,6 +87,16 @@ class Server:
         return False
 
 
+def why_no_local() -> str:
+    """Why the local engine can't run here, or ""."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "true"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "no unshare here to try user namespaces with (Debian's package util-linux)"
+    return f"no user namespaces here: {done.stderr.strip()}" if done.returncode else ""
+
+
 @contextlib.contextmanager
 def own_podman() -> Iterator[Server]:
     """Podman's Docker-compatible service with storage of its own."""

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from dockyard.engine.connect import find_engine, named_endpoint, usual_endpoints
-from dockyard.errors import EngineError
+from dockyard.errors import EngineError, UsageError
 
 
 @pytest.fixture
@@ -126,8 +126,37 @@ def test_without_any_engine_everything_tried_is_listed(tmp_path, monkeypatch):
         "dockyard.engine.connect.usual_endpoints",
         lambda environ: [type(endpoint)(host=f"unix://{tmp_path}/no.sock", origin="Docker")],
     )
-    environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": os.defpath}
+    environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": os.defpath, "DOCKYARD_ENGINE": "docker"}
     with pytest.raises(EngineError, match="no container engine answers") as caught:
         find_engine(environ)
     assert "systemctl start docker" in caught.value.hint
     assert f"tried unix://{tmp_path}/no.sock (Docker): no such socket" in caught.value.hint
+
+
+@pytest.fixture
+def nothing_answers(tmp_path, monkeypatch):
+    """An environment of a machine on which no engine listens."""
+    monkeypatch.setattr("dockyard.engine.connect.usual_endpoints", lambda environ: [])
+    monkeypatch.setenv("DOCKYARD_LOCAL", str(tmp_path / "local"))
+    return {"DOCKER_CONFIG": str(tmp_path)}
+
+
+def test_the_local_engine_is_used_where_none_answers(nothing_answers, monkeypatch):
+    monkeypatch.setattr("dockyard.engine.connect.why_no_local", lambda: "")
+    assert find_engine(nothing_answers).info.kind == "local"
+
+
+def test_says_why_the_local_engine_cant_be_used_either(nothing_answers, monkeypatch):
+    monkeypatch.setattr("dockyard.engine.connect.why_no_local", lambda: "it needs Linux")
+    with pytest.raises(EngineError, match="no container engine answers") as caught:
+        find_engine(nothing_answers)
+    assert "the local engine: it needs Linux" in caught.value.hint
+
+
+def test_the_environment_chooses_the_local_engine_or_forbids_it(nothing_answers):
+    named = {**nothing_answers, "DOCKER_HOST": "unix:///nonexistent"}
+    assert find_engine({**named, "DOCKYARD_ENGINE": "local"}).info.kind == "local"
+    with pytest.raises(EngineError, match="no container engine answers"):
+        find_engine({**nothing_answers, "DOCKYARD_ENGINE": "docker"})
+    with pytest.raises(UsageError, match="DOCKYARD_ENGINE is 'lxc'"):
+        find_engine({**nothing_answers, "DOCKYARD_ENGINE": "lxc"})

@@ -53,15 +53,8 @@ def generate_dockerfile(
     """Make the Dockerfile of one platform's plan.
 
     base: the image to stand on, instead of the one that suits; uv: the version that installs.
-    Raises BuildError for a base that no registry has, and for what Dockyard's own server serves:
-    its files are in no package that a Dockerfile could install.
+    Raises BuildError for a base that no registry has.
     """
-    if inputs.server:
-        raise BuildError(
-            "Dockyard's server is a layer that a Dockerfile can't make",
-            where=inputs.detected.serving.target if inputs.detected.serving else None,
-            hint="Build the image with `dockyard build`; -o oci:DIR needs no engine.",
-        )
     image = base or base_image(inputs)
     needs_lock = bool(inputs.lock.wheels)
     models = sorted(entry.path for entry in inputs.app.models if entry.kind != "directory")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dockyard.build.request import BuildRequest, Target
     from dockyard.cli.soon import EngineSoon
     from dockyard.engine.api import Engine
-    from dockyard.engine.docker import DockerEngine
+    from dockyard.engine.connect import FoundEngine
     from dockyard.oci.image import Image
     from dockyard.progress import Reporter
 
@@ -213,7 +213,7 @@ def choose_targets(outputs: Sequence[str]) -> tuple[list[Target], EngineSoon | N
     return targets, EngineSoon(lambda: _find_engine(asked_for=bool(outputs)))
 
 
-def _find_engine(*, asked_for: bool) -> DockerEngine:
+def _find_engine(*, asked_for: bool) -> FoundEngine:
     from dockyard.engine.connect import find_engine
     from dockyard.errors import EngineError, UsageError
 

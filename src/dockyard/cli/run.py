@@ -92,6 +92,8 @@ def run(
     # Read before building, so that a typing error doesn't cost a build.
     wishes = read_options(remove=remove and detach, command=ctx.meta.get(_COMMAND), **options)
     engine = find_engine()
+    if engine.info.kind == "local":
+        reporter.note("No Docker or Podman answers: the local engine runs it, without a daemon")
     reference, image = _find_image(target, engine, reporter)
     wishes["name"] = wishes["name"] or _invent_name(reference)
     if not (wishes["ports"] or options["no_publish"] or options["network"] == "host"):

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dockyard.engine.api import EngineInfo
-    from dockyard.engine.docker import DockerEngine
+    from dockyard.engine.connect import FoundEngine
 
 
 class EngineSoon:
     """The part of an engine that builds need; `find` is called in a thread of its own."""
 
-    def __init__(self, find: Callable[[], DockerEngine]) -> None:
+    def __init__(self, find: Callable[[], FoundEngine]) -> None:
         self._find = find
-        self._found: DockerEngine | None = None
+        self._found: FoundEngine | None = None
         self._error: BaseException | None = None
         # A daemon: a build that fails early needn't wait for an engine that doesn't answer.
         self._thread = threading.Thread(target=self._look, name="engine", daemon=True)
@@ -48,7 +48,7 @@ class EngineSoon:
         except BaseException as error:
             self._error = error
 
-    def _engine(self) -> DockerEngine:
+    def _engine(self) -> FoundEngine:
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dockyard.build.describe import LayerFacts
-    from dockyard.engine.docker import DockerEngine
+    from dockyard.engine.connect import FoundEngine
     from dockyard.oci.image import Image
     from dockyard.oci.reference import Reference
     from dockyard.progress import Reporter
@@ -171,7 +171,7 @@ def readable_image(text: str, reporter: Reporter) -> Iterator[Image]:
         yield read_archive(Path(file.name))
 
 
-def _absent(reference: str, engine: DockerEngine) -> EngineError:
+def _absent(reference: str, engine: FoundEngine) -> EngineError:
     return EngineError(
         f"there is no image {reference}",
         where=str(engine.info),

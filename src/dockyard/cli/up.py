@@ -22,7 +22,7 @@ from dockyard.errors import StackError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dockyard.engine.docker import DockerEngine
+    from dockyard.engine.connect import FoundEngine
     from dockyard.progress import Reporter
     from dockyard.stack.existing import Found, Project
     from dockyard.stack.program import Compose
@@ -192,7 +192,7 @@ def _check_services(project: Project, counts: dict[str, int]) -> None:
             )
 
 
-def _check(opened: Opened, engine: DockerEngine) -> None:
+def _check(opened: Opened, engine: FoundEngine) -> None:
     """Find out what would fail, before anything is built."""
     from dockyard.stack.checks import check_name, check_password, check_ports
     from dockyard.stack.state import members
@@ -222,7 +222,7 @@ def _check(opened: Opened, engine: DockerEngine) -> None:
 
 def build_services(
     opened: Opened,
-    engine: DockerEngine,
+    engine: FoundEngine,
     *,
     anew: bool,
     reporter: Reporter,
@@ -251,7 +251,7 @@ def build_services(
     return built
 
 
-def _build(service: Found, image: str, engine: DockerEngine, reporter: Reporter) -> str:
+def _build(service: Found, image: str, engine: FoundEngine, reporter: Reporter) -> str:
     from dockyard.build.api import build_project
     from dockyard.build.request import Target
     from dockyard.cli.build import build_request
@@ -324,7 +324,7 @@ def _with_last_lines(error: StackError, compose: Compose, project: Project) -> S
     return StackError(error.what, where=error.where, hint=hint)
 
 
-def _say(found: Sequence[Member], engine: DockerEngine, seconds: float, reporter: Reporter) -> None:
+def _say(found: Sequence[Member], engine: FoundEngine, seconds: float, reporter: Reporter) -> None:
     """The summary: every container, how it is, and where it answers."""
     from dockyard.cli.output import print_table
 
@@ -337,7 +337,7 @@ def _say(found: Sequence[Member], engine: DockerEngine, seconds: float, reporter
     print_table(["container", "state", "address"], rows)
 
 
-def _to_json(member: Member, engine: DockerEngine) -> dict[str, Any]:
+def _to_json(member: Member, engine: FoundEngine) -> dict[str, Any]:
     return {
         "service": member.service,
         "name": member.name,
@@ -351,7 +351,7 @@ def _stay(
     compose: Compose,
     opened: Opened,
     built: dict[str, str],
-    engine: DockerEngine,
+    engine: FoundEngine,
     *,
     watch: bool,
     reporter: Reporter,

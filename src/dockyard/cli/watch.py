@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dockyard.cli.up import Opened
-    from dockyard.engine.docker import DockerEngine
+    from dockyard.engine.connect import FoundEngine
     from dockyard.progress import Reporter
     from dockyard.stack.program import Compose
 
@@ -34,7 +34,7 @@ def watch_services(
     compose: Compose,
     opened: Opened,
     built: Mapping[str, str],
-    engine: DockerEngine,
+    engine: FoundEngine,
     reporter: Reporter,
 ) -> None:
     """Follow the logs, and the folders of the services that Dockyard built, until interrupted."""
@@ -111,7 +111,7 @@ def swap(
     changed: list[str],
     compose: Compose,
     opened: Opened,
-    engine: DockerEngine,
+    engine: FoundEngine,
     reporter: Reporter,
 ) -> None:
     """Build a service anew and put its container in the place of the old one."""

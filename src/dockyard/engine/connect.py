@@ -1,8 +1,10 @@
-"""Find the engine that answers: Docker as its own command line would, else Podman's socket.
+"""Find the engine that answers: as Docker's command line would, then Podman's socket, else our own.
 
 Rules: an engine that was named (DOCKER_HOST, DOCKER_CONTEXT, the current context) is the only one
 tried; its silence is an error, never a reason to use another. Otherwise the usual sockets are
-tried in turn. Every failure says what was tried and why each didn't answer.
+tried in turn, and where none answers the local engine is used, if this machine lets it run.
+DOCKYARD_ENGINE decides otherwise: "local" takes it at once, "docker" never. Every failure says
+what was tried and why each didn't answer.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ import hashlib
 import json
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dockyard.errors import EngineError
+from dockyard.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from docker.tls import TLSConfig
 
     from dockyard.engine.docker import DockerEngine
+    from dockyard.engine.local import LocalEngine
+
+    FoundEngine = DockerEngine | LocalEngine
 
 _FIRST_ANSWER = 10  # Seconds.
 
@@ -56,9 +62,16 @@ class Endpoint:
         return "127.0.0.1" if name in (None, "", "localhost") else str(name)
 
 
-def find_engine(environ: Mapping[str, str] | None = None) -> DockerEngine:
-    """Connect to the engine to use; raises EngineError when none answers."""
+def find_engine(environ: Mapping[str, str] | None = None) -> FoundEngine:
+    """Connect to the engine to use; raises EngineError when there is none."""
     environ = os.environ if environ is None else environ
+    chosen = environ.get("DOCKYARD_ENGINE", "")
+    if chosen not in ("", "local", "docker"):
+        raise UsageError(
+            f"DOCKYARD_ENGINE is {chosen!r}", hint='It may be "local" or "docker", or be absent.'
+        )
+    if chosen == "local":
+        return _local_engine()
     named = named_endpoint(environ)
     endpoints = [named] if named is not None else usual_endpoints(environ)
     failures: list[str] = []
@@ -70,6 +83,11 @@ def find_engine(environ: Mapping[str, str] | None = None) -> DockerEngine:
             except _NoAnswer as error:
                 reason = str(error)
         failures.append(f"{endpoint.host} ({endpoint.origin}): {reason}")
+    if named is None and not chosen:
+        reason = why_no_local()
+        if not reason:
+            return _local_engine()
+        failures.append(f"the local engine: {reason}")
     if any("permission denied" in failure for failure in failures):
         hint = "Add yourself to the group `docker` and log in again, or use rootless Podman."
     elif named is not None:
@@ -80,6 +98,33 @@ def find_engine(environ: Mapping[str, str] | None = None) -> DockerEngine:
         raise EngineError("the container engine doesn't answer", where=failures[0], hint=hint)
     tried = "\n".join(f"tried {failure}" for failure in failures)
     raise EngineError("no container engine answers", hint=f"{hint}\n{tried}")
+
+
+def why_no_local() -> str:
+    """Why the local engine can't run on this machine, or "", as far as its settings say."""
+    if not sys.platform.startswith("linux"):
+        return "it needs Linux"
+    settings = {"user/max_user_namespaces": "0"}
+    if os.geteuid() != 0:
+        settings |= {
+            "kernel/unprivileged_userns_clone": "0",
+            "kernel/apparmor_restrict_unprivileged_userns": "1",
+        }
+    for name, forbidden in settings.items():
+        try:
+            value = Path("/proc/sys", name).read_text().strip()
+        except OSError:
+            continue  # A kernel without that setting doesn't forbid it.
+        if value == forbidden:
+            setting = name.replace("/", ".")
+            return f"user namespaces are forbidden here (sysctl {setting} is {value})"
+    return ""
+
+
+def _local_engine() -> LocalEngine:
+    from dockyard.engine.local import LocalEngine
+
+    return LocalEngine()
 
 
 def named_endpoint(environ: Mapping[str, str]) -> Endpoint | None:

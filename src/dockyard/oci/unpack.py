@@ -37,7 +37,7 @@ def tar_chunks(layer: Layer) -> Iterator[bytes | memoryview]:
     if kind.endswith(("+gzip", ".gzip")):
         return gunzip(chunks, where=str(layer.descriptor.digest))
     if kind.endswith("+zstd"):
-        return _unzstd(chunks, where=str(layer.descriptor.digest))
+        return unzstd(chunks, where=str(layer.descriptor.digest))
     if kind.endswith(".tar"):
         return chunks
     raise ImageError(f"layers of type {kind!r} can't be read", where=str(layer.descriptor.digest))
@@ -112,7 +112,8 @@ def gunzip(chunks: Iterable[bytes | memoryview], *, where: str) -> Iterator[byte
         raise ImageError("the layer's gzip data ends early", where=where)
 
 
-def _unzstd(chunks: Iterable[bytes | memoryview], *, where: str) -> Iterator[bytes]:
+def unzstd(chunks: Iterable[bytes | memoryview], *, where: str) -> Iterator[bytes]:
+    """Yield what a zstd stream of any number of frames holds."""
     import zstandard
 
     inflater: Any = None
