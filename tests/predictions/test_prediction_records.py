@@ -19,7 +19,7 @@ from dockyard_serve.predictions.log import PredictionLog, metrics_text, open_log
 from dockyard_serve.predictions.record import COLUMNS, Record, copy_line, is_whole, read_line
 from dockyard_serve.predictions.settings import SettingsError, password, read_settings
 from dockyard_serve.predictions.spool import Spool, SpoolFull, left_behind
-from dockyard_serve.predictions.sqlite import SchemaTooNew, open_database, tidy, write_lines
+from dockyard_serve.predictions.sqlite import SchemaTooNew, open_database, row_of, tidy, write_rows
 
 WRITER = "7d8226ec-6180-4b4d-a31f-abbeb1dc118e"
 LIMIT = 1 << 20
@@ -230,8 +230,8 @@ def logged(folder):
         return connection.execute("select request_id, status from predictions").fetchall()
 
 
-def record(name="r", status=200):
-    return Record(time=time.time(), request_id=name, status=status, latency_ms=1.0)
+def record(name="r", status=200, moment=None):
+    return Record(time=moment or time.time(), request_id=name, status=status, latency_ms=1.0)
 
 
 def test_without_a_database_predictions_are_in_a_file_of_the_log_folder(tmp_path):
@@ -289,7 +289,7 @@ def test_a_file_of_a_newer_program_is_left_alone(tmp_path):
 
 def test_old_predictions_are_removed_when_their_time_is_over(tmp_path):
     connection = open_database(tmp_path / "x.sqlite")
-    write_lines(connection, lines(1, 3).splitlines(keepends=True))  # Of the year 2001.
+    write_rows(connection, [row_of(record(moment=1e9), WRITER, n) for n in range(3)])
     tidy(connection, 0)
     assert connection.execute("select count(*) from predictions").fetchone() == (3,)
     tidy(connection, 30, datetime(2001, 9, 20, tzinfo=UTC))

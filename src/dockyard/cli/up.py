@@ -295,8 +295,15 @@ def _start(
     if patience is not None:
         words += ["--wait", "--wait-timeout", str(patience)]
     words += [word for name, n in counts.items() for word in ("--scale", f"{name}={n}")]
+    title = f"Starting {project.name}"
     try:
-        compose.follow(f"Starting {project.name}", *words, reporter=reporter)
+        try:
+            compose.follow(title, *words, reporter=reporter)
+        except StackError as error:
+            # Someone removed a container while it waited to be started: it is made again.
+            if "No such container" not in error.what:
+                raise
+            compose.follow(title, *words, reporter=reporter)
     except StackError as error:
         raise _with_last_lines(error, compose, project) from error
 

@@ -30,7 +30,7 @@ from dockyard_serve.predictions.postgres import Away, Postgres, Refused, is_avai
 from dockyard_serve.predictions.record import Record, copy_line
 from dockyard_serve.predictions.settings import LogSettings, SettingsError, read_settings
 from dockyard_serve.predictions.spool import Spool, SpoolFull, left_behind
-from dockyard_serve.predictions.sqlite import SchemaTooNew, open_database, tidy, write_lines
+from dockyard_serve.predictions.sqlite import SchemaTooNew, open_database, row_of, tidy, write_rows
 
 _log = logging.getLogger("dockyard.predictions")
 
@@ -39,6 +39,8 @@ _SYNC = 1.0  # Seconds after which what was written is forced to the disk.
 _SLICE = 32  # Records made into lines before others get their turn.
 _MOST_QUEUED = 100_000
 _BLOCK = 1 << 20  # Bytes in one transaction.
+_SMALL = 256 << 10  # Bytes; after a smaller transaction more are gathered for a moment,
+_GATHER = 0.25  # this many seconds.
 _RETRY = (0.2, 10.0)  # Seconds between tries, the first and the longest.
 _ADOPT = 60.0  # Seconds between looks for spools that were left behind.
 
@@ -245,12 +247,12 @@ class _Embedded:
         self._tidied = 0.0
 
     def append(self, records: list[Record]) -> None:
-        lines = []
+        rows = []
         for number, record in enumerate(records, self._sequence + 1):
-            lines.append(copy_line(record, self._writer, number))
+            rows.append(row_of(record, self._writer, number))
             if number % _SLICE == 0:
                 time.sleep(0)
-        write_lines(self._connection, lines)
+        write_rows(self._connection, rows)
         self._sequence += len(records)
         self._counts.written += len(records)
 
@@ -352,6 +354,9 @@ class _Spooled:
             pause = _RETRY[0]
             if block is None:
                 self._wait(_SYNC)
+            elif len(block.data) < _SMALL and self._ending is None:
+                # A transaction costs as much for few records as for many.
+                time.sleep(_GATHER)
         database.close()
 
     def _wait(self, seconds: float) -> None:

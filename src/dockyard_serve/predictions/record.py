@@ -7,6 +7,7 @@ rise by one from 1. https://www.postgresql.org/docs/current/sql-copy.html, "Text
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,19 +48,15 @@ class Record:
 
 def copy_line(record: Record, writer: str, sequence: int) -> bytes:
     """The record's line, newline included."""
-    moment = datetime.fromtimestamp(record.time, UTC)
-    stages = record.stages
     fields = (
-        f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond:06d}+00\t{writer}\t{sequence}",
+        f"{time_text(record.time)}\t{writer}\t{sequence}",
         _text(record.request_id),
         _text(record.model),
         _text(record.version),
         _text(record.path),
         str(record.status),
         f"{record.latency_ms:.3f}",
-        "\\N"
-        if stages is None
-        else json.dumps({name: round(value, 3) for name, value in stages.items()}),
+        _text(stages_text(record.stages)),
         "\\N" if record.batch_rows is None else str(record.batch_rows),
         _text(record.inputs),
         _text(record.outputs),
@@ -67,6 +64,30 @@ def copy_line(record: Record, writer: str, sequence: int) -> bytes:
     )
     # Lone surrogates have no UTF-8; the database would refuse the whole batch for one.
     return ("\t".join(fields) + "\n").encode("utf-8", "replace")
+
+
+@functools.lru_cache(maxsize=8)
+def _second_text(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def time_text(moment: float) -> str:
+    """A Unix time as PostgreSQL reads it, to the microsecond."""
+    second, micros = divmod(round(moment * 1_000_000), 1_000_000)
+    return f"{_second_text(second)}.{micros:06d}+00"
+
+
+def stages_text(stages: Mapping[str, float] | None) -> str | None:
+    """The stages as a JSON object, to the microsecond."""
+    if stages is None:
+        return None
+    inner = ",".join(f"{_quoted(name)}:{value:.3f}" for name, value in stages.items())
+    return f"{{{inner}}}"
+
+
+@functools.lru_cache(maxsize=64)
+def _quoted(name: str) -> str:
+    return json.dumps(name)
 
 
 def _text(value: str | None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dockyard_serve.predictions.record import COLUMNS, read_line
+from dockyard_serve.predictions.record import COLUMNS, Record, stages_text, time_text
 
 VERSION = 1
 _SCHEMA = """\
@@ -35,7 +35,6 @@ create table if not exists predictions (
 ) without rowid;
 create index if not exists predictions_time on predictions (time);
 """
-_NUMBERS = frozenset({"sequence", "status", "batch_rows"})
 
 
 class SchemaTooNew(Exception):
@@ -63,13 +62,35 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def write_lines(connection: sqlite3.Connection, lines: Sequence[bytes]) -> None:
-    """Add the rows of some lines, all or none; those that are there already are left alone."""
-    rows = []
-    for line in lines:
-        found = read_line(line)
-        assert found is not None
-        rows.append([_value(name, found[name]) for name in COLUMNS])
+def row_of(record: Record, writer: str, sequence: int) -> tuple[object, ...]:
+    """The record's columns, in their order."""
+    return (
+        time_text(record.time),
+        writer,
+        sequence,
+        _clean(record.request_id),
+        _clean(record.model),
+        _clean(record.version),
+        _clean(record.path),
+        record.status,
+        round(record.latency_ms, 3),
+        stages_text(record.stages),
+        record.batch_rows,
+        _clean(record.inputs),
+        _clean(record.outputs),
+        _clean(record.client),
+    )
+
+
+def _clean(text: str | None) -> str | None:
+    """Text that UTF-8 can write."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def write_rows(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+    """Add rows, all or none; those that are there already are left alone."""
     places = ", ".join("?" * len(COLUMNS))
     connection.execute("begin immediate")
     try:
@@ -78,14 +99,6 @@ def write_lines(connection: sqlite3.Connection, lines: Sequence[bytes]) -> None:
     except BaseException:
         connection.execute("rollback")
         raise
-
-
-def _value(name: str, text: str | None) -> str | int | float | None:
-    if text is None:
-        return None
-    if name in _NUMBERS:
-        return int(text)
-    return float(text) if name == "latency_ms" else text
 
 
 def tidy(connection: sqlite3.Connection, days: int, now: datetime | None = None) -> None:
