@@ -114,10 +114,10 @@ def test_predictions_are_in_the_table_with_all_that_was_said(database, logs, tmp
     log.add(record("one", stages={"queue": 0.25}, batch_rows=4, path="/p", **fields))
     wait_for(lambda: log.counts.written == 1)
     (row,) = database.query(
-        "select model, version, path, status, latency_ms, stages->>'queue', batch_rows, "
+        "select model, version, path, status, latency_ms, (stages->>'queue')::float, batch_rows, "
         "inputs->'a'->>0, outputs->>0, client from dockyard.predictions"
     )
-    assert row == ("m", "1", "/p", 200, 1.5, "0.25", 4, "\\", "1", "::1")
+    assert row == ("m", "1", "/p", 200, 1.5, 0.25, 4, "\\", "1", "::1")
     assert log.waiting_bytes() == 0
 
 
