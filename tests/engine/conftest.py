@@ -34,6 +34,11 @@ SCRIPTS = {
     "slow_server": "sleep 0.4; exec httpd -f -p $PORT -h /",
     "becomes_healthy": "sleep 0.3; echo 1 >/ok; sleep 1000",
     "check": "test -e /ok",
+    "repeat": "cat",
+    "find": 'nslookup "$1" 2>/dev/null | grep -q "^Name:"',
+    "keep": 'echo "$2" >"$1"',
+    "read": 'cat "$1"',
+    "greedy": "exec tail /dev/zero",
     "chatty": "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done",
 }
 
@@ -106,6 +111,30 @@ def chatty(process: Process) -> int:
     return 0
 
 
+def repeat(process: Process) -> int:
+    while piece := process.read():
+        process.write(piece.decode())
+    return 0
+
+
+def find(process: Process) -> int:
+    return 0 if process.find_host(process.command[1]) else 1
+
+
+def keep(process: Process) -> int:
+    process.files[process.command[1]] = f"{process.command[2]}\n".encode()
+    return 0
+
+
+def read(process: Process) -> int:
+    process.write(process.files[process.command[1]].decode())
+    return 0
+
+
+def greedy(process: Process) -> int:
+    raise MemoryError
+
+
 PROGRAMS = {
     f"/bin/{program.__name__}": program
     for program in (
@@ -120,6 +149,11 @@ PROGRAMS = {
         becomes_healthy,
         check,
         chatty,
+        repeat,
+        find,
+        keep,
+        read,
+        greedy,
     )
 }
 
@@ -155,7 +189,7 @@ def _health(**seconds: float) -> dict[str, Any]:
 
 def _ground(engine: Engine, label: str, binary: bytes) -> Ground:
     scripts = {f"bin/{name}": f"#!/bin/sh\n{text}\n".encode() for name, text in SCRIPTS.items()}
-    tools = ("sh", "echo", "sleep", "httpd", "test", "[")
+    tools = ("sh", "echo", "sleep", "httpd", "test", "[", "cat", "nslookup", "grep", "tail")
     layers = [
         make_layer({"bin/busybox": binary, **{f"bin/{tool}": "busybox" for tool in tools}}),
         make_layer(scripts),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
+    from click.shell_completion import CompletionItem
+
     from dockyard.errors import DockyardError
 
 # Name: where the click command is, and its line in `dockyard --help`.
@@ -38,6 +40,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stack": ("dockyard.cli.stack:stack", "Look at what `up` started: ps, logs, restart."),
     "predictions": ("dockyard.cli.predictions:predictions", "List what a stack's app answered."),
     "compose": ("dockyard.cli.compose:compose", "Write compose.yaml: the app and its services."),
+    "ps": ("dockyard.cli.ps:ps", "List containers: what they do, and how they are."),
+    "logs": ("dockyard.cli.logs:logs", "Show what containers wrote, and go on writing."),
+    "exec": ("dockyard.cli.exec:exec_", "Run a command, or a shell, in a running container."),
+    "stop": ("dockyard.cli.lifecycle:stop", "Stop containers."),
+    "start": ("dockyard.cli.lifecycle:start", "Start stopped containers."),
+    "restart": ("dockyard.cli.lifecycle:restart", "Stop containers and start them again."),
+    "kill": ("dockyard.cli.lifecycle:kill", "Send a signal to containers."),
+    "wait": ("dockyard.cli.lifecycle:wait", "Wait for containers' ends; print their exit codes."),
+    "rm": ("dockyard.cli.lifecycle:rm", "Remove containers."),
+    "stats": ("dockyard.cli.stats:stats", "Show what containers use: CPU, memory, network, disk."),
+    "top": ("dockyard.cli.look:top", "Show the processes of a container."),
+    "port": ("dockyard.cli.look:port", "Show where a container's ports are published."),
+    "cp": ("dockyard.cli.cp:cp", "Copy files into and out of containers."),
+    "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers, or all of a container."),
+    "network": ("dockyard.cli.network:network", "Networks on which containers find each other."),
+    "volume": ("dockyard.cli.volume:volume", "Data that outlives containers."),
+    "image": ("dockyard.cli.image:image", "List, name and remove images."),
+    "prune": ("dockyard.cli.prune:prune", "Remove what nobody needs any more."),
     "push": ("dockyard.cli.push:push", "Push an image to a registry."),
     "pull": ("dockyard.cli.pull:pull", "Pull an image from a registry."),
     "copy": ("dockyard.cli.copy:copy", "Copy an image between registries and files."),
@@ -46,7 +66,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logout": ("dockyard.cli.login:logout", "Forget a registry's login."),
     "verify": ("dockyard.cli.verify:verify", "Check an image's layers, or make them again."),
     "gpus": ("dockyard.cli.gpus:gpus", "Show this machine's GPUs, and who holds which."),
-    "inspect": ("dockyard.cli.inspect:inspect", "Show an image's layers: origin, size, sharing."),
     "layers": ("dockyard.cli.layers:layers", "Say what fills an image, and what could go."),
     "diff": ("dockyard.cli.diff:diff", "Say what changed between two images."),
     "dockerfile": (
@@ -57,6 +76,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "outdated": ("dockyard.cli.outdated:outdated", "Say which packages and bases are newer."),
     "cache": ("dockyard.cli.cache:cache", "Show what the cache holds, or prune it."),
     "schema": ("dockyard.cli.schema:schema", "Print the JSON Schema of dockyard.toml."),
+    "completion": ("dockyard.cli.completion:completion", "Print the completion of a shell."),
     "version": ("dockyard.cli.version:version", "Show the versions of Dockyard and of the engine."),
 }
 
@@ -105,10 +125,25 @@ class LazyGroup(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5)
+            near = get_close_matches(args[0], COMMANDS, n=3, cutoff=0.55)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names of commands from the table, without importing them."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return (
+            found
+            if found and not incomplete.startswith("-")
+            else super().shell_complete(ctx, incomplete)
+        )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table; importing every command for its help would be slow."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dockyard.cli import complete
 from dockyard.cli.output import format_seconds, with_reporter
 from dockyard.cli.run_options import container_options, finish_spec, read_options
 from dockyard.errors import DockyardError, UsageError
@@ -47,7 +48,12 @@ class _WithCommand(click.Command):
     options_metavar="[OPTIONS]",
     epilog="What follows -- is the command to run instead of the image's own.",
 )
-@click.argument("target", metavar="[IMAGE or FOLDER] [-- COMMAND...]", default=".")
+@click.argument(
+    "target",
+    metavar="[IMAGE or FOLDER] [-- COMMAND...]",
+    default=".",
+    shell_complete=complete.images_and_folders,
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when it is ready; leave it running.")
 @click.option(
     "--rm/--no-rm",

@@ -14,12 +14,14 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from dockyard.engine.api import StartError
 from dockyard.engine.gpus.grant import take_gpus
 from dockyard.engine.gpus.verify import verify_gpus
 from dockyard.engine.refusals import explain_exit
+from dockyard.engine.spec import GRACE
 from dockyard.errors import EngineError
 from dockyard.progress import SILENT, Reporter
 
@@ -155,6 +157,23 @@ def launch(
     """Make and start a container: `prepare` and `start` in one."""
     running = prepare(engine, spec, write=write, reporter=reporter)
     start(running, reporter=reporter)
+    return running
+
+
+def adopt(engine: Engine, container: str) -> Running:
+    """A container that was started in another way, with what it has written since then."""
+    state = engine.container(container)
+    if state is None:
+        raise EngineError(f"there is no container {container}")
+    since = datetime.fromisoformat(state.started).timestamp() if state.started else None
+    running = Running(
+        engine=engine,
+        id=state.id,
+        name=state.name,
+        output=Output(engine.logs(state.id, follow=True, since=since)),
+        grace=GRACE,
+    )
+    running.started = time.monotonic()
     return running
 
 

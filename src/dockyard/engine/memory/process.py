@@ -60,6 +60,10 @@ class Process:
                 self._container.output.append((time.time(), chunk))
             self._changed.notify_all()
 
+    def run_out_of_memory(self) -> None:
+        """Note that it wanted more than its limit."""
+        self._container.oom_killed = True
+
     def read(self) -> bytes:
         """The next piece of input, b"" at its end; waits for it."""
         with self._changed:
@@ -127,6 +131,7 @@ def run_program(programs: Mapping[str, Program], process: Process, *, foreign: b
     except KilledError as killed:
         return 128 + int(killed.args[0])
     except MemoryError:
+        process.run_out_of_memory()
         return 128 + signals.SIGKILL
     except OSError as error:
         # Its sockets were closed when it was killed; otherwise it has crashed.
