@@ -1,6 +1,7 @@
 """What containers can do on every engine: one table of claims, run on each, and shown in the docs.
 
-What an engine refuses with UnsupportedError is its cell of the table in docs/containers.md.
+What an engine refuses with UnsupportedError is its cell of the table in docs/containers.md;
+DOCKYARD_WRITE_PAGE=1 writes the table anew.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ def volumes(place):
 def secrets(place):
     file = place.folder / "token"
     file.write_text("hunter2")
-    file.chmod(0o600)
+    # The local engine mounts the file itself, which its user must be allowed to read.
+    file.chmod(0o644 if place.engine.info.kind == "local" else 0o600)
     number = place.run(secrets=(Secret(name="api", file=file),), hard=True, read_only=True)
     assert place.exec(number, "read", "/run/secrets/api") == (0, "hunter2")
     state = place.engine.container(number)
@@ -215,6 +217,19 @@ def written_cells():
     }
 
 
+def write_cell(claim, engine, text):
+    """Put an outcome into the page; DOCKYARD_WRITE_PAGE=1 asks for it."""
+    lines = PAGE.read_text().splitlines()
+    header = next(line for line in lines if line.startswith("| "))
+    column = [cell.strip().lower() for cell in header.split("|")].index(engine)
+    for number, line in enumerate(lines):
+        cells = line.split("|")
+        if line.startswith("| ") and cells[1].strip() == claim:
+            cells[column] = f" {text} "
+            lines[number] = "|".join(cells)
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_does_what_the_page_says(place, claim):
     try:
@@ -223,8 +238,12 @@ def test_does_what_the_page_says(place, claim):
     except UnsupportedError as error:
         done = f"no: {error.what}"
     kind = place.engine.info.kind
-    if kind != "memory":
-        assert written_cells()[claim, kind] == done
+    if kind == "memory":
+        assert done == "yes"
+        return
+    if os.environ.get("DOCKYARD_WRITE_PAGE"):
+        write_cell(claim, kind, done)
+    assert written_cells()[claim, kind] == done
 
 
 def test_the_page_has_a_row_for_each_claim():
