@@ -233,10 +233,10 @@ def podman_ground(session_label: str) -> Iterator[Ground]:
 
 @pytest.fixture(scope="session")
 def local_ground(tmp_path_factory: pytest.TempPathFactory, session_label: str) -> Ground:
-    if reason := why_no_local():
-        pytest.skip(reason)
-    store = LocalStore(tmp_path_factory.mktemp("local"))
-    return _ground(LocalEngine(store), session_label, busybox())
+    folder = tmp_path_factory.mktemp("local")
+    if reason := why_no_local(folder):
+        pytest.skip(f"the local engine: {reason}")
+    return _ground(LocalEngine(LocalStore(folder)), session_label, busybox())
 
 
 @pytest.fixture(

@@ -24,6 +24,8 @@ import docker
 import pytest
 
 from dockyard.engine.docker import DockerEngine
+from dockyard.engine.local.probe import why_not
+from dockyard.engine.local.store import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,14 +89,9 @@ class Server:
         return False
 
 
-def why_no_local() -> str:
-    """Why the local engine can't run here, or ""."""
-    command = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "true"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return "no unshare here to try user namespaces with (Debian's package util-linux)"
-    return f"no user namespaces here: {done.stderr.strip()}" if done.returncode else ""
+def why_no_local(folder: Path) -> str:
+    """Why the local engine can't run with a store in this folder, or ""."""
+    return why_not(LocalStore(folder))
 
 
 @contextlib.contextmanager

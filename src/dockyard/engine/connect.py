@@ -101,24 +101,16 @@ def find_engine(environ: Mapping[str, str] | None = None) -> FoundEngine:
 
 
 def why_no_local() -> str:
-    """Why the local engine can't run on this machine, or "", as far as its settings say."""
+    """Why the local engine can't run on this machine, or ""."""
     if not sys.platform.startswith("linux"):
         return "it needs Linux"
-    settings = {"user/max_user_namespaces": "0"}
-    if os.geteuid() != 0:
-        settings |= {
-            "kernel/unprivileged_userns_clone": "0",
-            "kernel/apparmor_restrict_unprivileged_userns": "1",
-        }
-    for name, forbidden in settings.items():
-        try:
-            value = Path("/proc/sys", name).read_text().strip()
-        except OSError:
-            continue  # A kernel without that setting doesn't forbid it.
-        if value == forbidden:
-            setting = name.replace("/", ".")
-            return f"user namespaces are forbidden here (sysctl {setting} is {value})"
-    return ""
+    from dockyard.engine.local.probe import why_not
+    from dockyard.engine.local.store import LocalStore
+
+    try:
+        return why_not(LocalStore())
+    except (EngineError, OSError) as error:
+        return str(error)
 
 
 def _local_engine() -> LocalEngine:

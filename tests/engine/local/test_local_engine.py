@@ -48,9 +48,10 @@ def small_image():
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    if reason := why_no_local():
-        pytest.skip(reason)
-    made = LocalEngine(LocalStore(tmp_path_factory.mktemp("local")))
+    folder = tmp_path_factory.mktemp("local")
+    if reason := why_no_local(folder):
+        pytest.skip(f"the local engine: {reason}")
+    made = LocalEngine(LocalStore(folder))
     made.load(in_chunks(small_image()))
     return made
 
@@ -69,6 +70,11 @@ def run(engine):
     yield start
     for running in made:
         engine.remove(running.id, force=True)
+
+
+def test_that_it_runs_is_found_out_once(engine):
+    assert (engine.store.root / "works").read_text().startswith(os.uname().release)
+    assert list((engine.store.root / "tmp").iterdir()) == []
 
 
 def output(engine, container):
