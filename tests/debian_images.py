@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from dockyard.build.request import BuildRequest, Target
 from dockyard.errors import FetchError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dockyard.engine.docker import DockerEngine
 
 ROOT = Path(__file__).parents[1]
@@ -31,24 +35,29 @@ def compose_program() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_image(docker_engine: DockerEngine) -> str:
+def postgres_image(docker_engine: DockerEngine) -> Iterator[str]:
     """PostgreSQL, put together from Debian's packages by Dockyard itself."""
-    return debian_image("postgres", docker_engine)
+    with debian_image("postgres", "17", docker_engine) as image:
+        yield image
 
 
 @pytest.fixture(scope="session")
-def prometheus_image(docker_engine: DockerEngine) -> str:
+def prometheus_image(docker_engine: DockerEngine) -> Iterator[str]:
     """Prometheus, put together from Debian's packages by Dockyard itself."""
-    return debian_image("prometheus", docker_engine)
+    with debian_image("prometheus", "2", docker_engine) as image:
+        yield image
 
 
-def debian_image(name: str, engine: DockerEngine) -> str:
-    """Build tests/images/NAME unless the engine has it; skip where Debian can't be reached."""
+@contextmanager
+def debian_image(name: str, tag: str, engine: DockerEngine) -> Iterator[str]:
+    """Build tests/images/NAME under a name of this session's; skip where Debian isn't reached."""
     folder = ROOT / "tests" / "images" / name
+    request = BuildRequest(
+        folder=folder, tags=(f"dockyard-test-{secrets.token_hex(4)}/{name}:{tag}",)
+    )
     try:
-        built = build_project(
-            BuildRequest(folder=folder), targets=[Target(kind="docker")], engine=engine
-        )
+        built = build_project(request, targets=[Target(kind="docker")], engine=engine)
     except FetchError as error:
         pytest.skip(f"Debian's packages can't be had: {error.what}")
-    return built.references[0]
+    yield built.references[0]
+    engine.remove_image(built.references[0], force=True)
