@@ -27,6 +27,7 @@ PATIENCE = 120.0
 _LONGEST = 1 << 16  # Bytes of a line that is kept until it ends.
 _QUEUE = 256
 _ASK_AGAIN = 0.5  # Seconds.
+_GOING_DOWN = 1.5  # Seconds from an engine's killing its containers to its own end.
 
 
 def follow(
@@ -49,8 +50,7 @@ def follow(
             for chunk in engine.logs(container, follow=True, tail=tail, since=since):
                 seen = time.time()
                 yield chunk
-            # An engine that is shut down ends its streams in all politeness.
-            state = engine.container(container)
+            state = _last_state(engine, container)
         except LostEngineError:
             lost()
             state = _await_engine(engine, container, patience)
@@ -116,6 +116,20 @@ def interleave(
         over.set()
     if failures:
         raise failures[0]
+
+
+def _last_state(engine: Engine, container: str) -> ContainerState | None:
+    """The state after the stream's end, which is an engine's way of shutting down too.
+
+    It has then killed the container first, and is gone a moment later.
+    """
+    deadline = time.monotonic() + _GOING_DOWN
+    while True:
+        state = engine.container(container)
+        killed = state is not None and state.exit_code is not None and state.exit_code >= 128
+        if not killed or time.monotonic() > deadline:
+            return state
+        time.sleep(_ASK_AGAIN / 5)
 
 
 def _await_engine(engine: Engine, container: str, patience: float) -> ContainerState | None:
