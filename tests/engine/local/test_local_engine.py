@@ -28,6 +28,7 @@ from dockyard.engine.api import (
     Volume,
 )
 from dockyard.engine.local import LocalEngine
+from dockyard.engine.local.cgroups import why_no_limits
 from dockyard.engine.local.store import LocalStore
 from dockyard.engine.ready import launch, wait_ready
 from dockyard.errors import EngineError
@@ -253,6 +254,13 @@ def test_a_server_answers_where_it_was_moved(engine, free_port):
     running = launch(engine, ContainerSpec(image="local-test:1", command=command, ports=(port,)))
     assert wait_ready(running, timeout=20).urls == (f"http://127.0.0.1:{free_port}",)
     engine.remove(running.id, force=True)
+
+
+@pytest.mark.skipif(bool(why_no_limits()), reason=why_no_limits())
+def test_a_limit_of_memory_kills_and_is_told(engine, run):
+    container = run("tail -c 100000000 /dev/zero", memory=32 << 20)
+    assert engine.wait(container) == 137
+    assert engine.container(container).oom_killed
 
 
 REFUSED = {

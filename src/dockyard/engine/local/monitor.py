@@ -19,6 +19,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -112,8 +113,10 @@ class _Monitor:
             run_as_first(self._record, streams.inside)
 
         try:
-            child = room.fork_into(self._record.uid, self._record.gid, body)
-            cgroups.enter(group, child)
+            # Under its limits before it starts anything, for only what comes after is.
+            child = room.fork_into(
+                self._record.uid, self._record.gid, body, before=partial(cgroups.enter, group)
+            )
         finally:
             os.close(tell)
             streams.close_inside()

@@ -48,11 +48,18 @@ _FLAGS = {
 _PLAIN = frozenset({"rw", "suid", "dev", "exec", "relatime", "noatime", "sync", "async"})
 
 
-def fork_into(uid: int, gid: int, body: Callable[[], None]) -> int:
+def fork_into(
+    uid: int,
+    gid: int,
+    body: Callable[[], None],
+    *,
+    before: Callable[[int], None] = lambda pid: None,
+) -> int:
     """Run `body` in a child in new namespaces, as their first process; return its pid.
 
     Real ids are mapped as they are for root; else the caller is `uid` and `gid` inside. The child
-    dies with this process. Raises OSError when namespaces aren't allowed.
+    dies with this process. `before` is given its pid before it does anything. Raises OSError when
+    namespaces aren't allowed.
     """
     kernel.adopt_orphans()
     to_child, from_parent = os.pipe()
@@ -69,6 +76,7 @@ def fork_into(uid: int, gid: int, body: Callable[[], None]) -> int:
         child = int(_expect(to_parent, b"p"))
         # The child asks to die with its parent, which must be this process by then.
         os.waitpid(middle, 0)
+        before(child)
         os.write(from_parent, b"g")
         return child
     except OSError:
