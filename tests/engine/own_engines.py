@@ -114,6 +114,8 @@ def own_podman() -> Iterator[Server]:
         settings.write_text(
             f"[containers]\ndefault_ulimits = [{', '.join(limits)}]\n"
             '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+            # Else the monitor of each `exec` waits five minutes before it goes.
+            "exit_command_delay = 1\n"
             '[network]\nnetwork_backend = "netavark"\n'
         )
         folders = {"root": "root", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "net"}
