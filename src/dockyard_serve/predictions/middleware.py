@@ -37,6 +37,7 @@ _MOST_KEPT = 4 << 20  # Bytes of a body that are looked at; of larger ones only 
 _MOST_READ = 64 << 20  # Bytes of a request's body that are held; a larger one is left alone.
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _METRICS = "/metrics"
+_PATIENCE = 2.0  # Seconds for requests that are being answered when SIGTERM comes.
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -61,9 +62,12 @@ def log_predictions(
     named = _Named(model, version)
     call = getattr(app, "__call__", app)  # noqa: B004 - a coroutine function or an object with one
     is_asgi = inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(call)
-    kind = _Asgi if is_asgi else _Wsgi
-    _end_politely(log)
-    return kind(app, log, named, metrics=metrics)
+    if is_asgi:
+        _end_politely(log, {})
+        return _Asgi(app, log, named, metrics=metrics)
+    wrapped = _Wsgi(app, log, named, metrics=metrics)
+    _end_politely(log, wrapped.answering)
+    return wrapped
 
 
 class _Named:
@@ -83,8 +87,12 @@ class _Named:
                 self.version = None
 
 
-def _end_politely(log: PredictionLog) -> None:
-    """Let SIGTERM write what is queued, where nobody else has a handler for it."""
+def _end_politely(log: PredictionLog, answering: dict[int, int]) -> None:
+    """Let SIGTERM write what is queued, where nobody else has a handler for it.
+
+    answering: the threads of the requests that aren't recorded yet. A client may have the whole
+    answer before its thread comes to record it.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -92,6 +100,10 @@ def _end_politely(log: PredictionLog) -> None:
 
     def end(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
+        # A request of this very thread is what the signal interrupted: it can't go on meanwhile.
+        here, patience = threading.get_ident(), time.monotonic() + _PATIENCE
+        while set(answering.copy().values()) - {here} and time.monotonic() < patience:
+            time.sleep(0.005)
         log.close()
         os.kill(os.getpid(), number)
 
@@ -174,6 +186,7 @@ class _Wsgi:
         self._named = named
         self._metrics = metrics
         self._counts = RequestCounts()
+        self.answering: dict[int, int] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request as the app does."""
@@ -188,7 +201,14 @@ class _Wsgi:
         seen = _Seen(method, path, environ.get("REMOTE_ADDR"), environ.get("HTTP_X_REQUEST_ID"))
         seen.input_type = environ.get("CONTENT_TYPE", "")
         environ["HTTP_X_REQUEST_ID"] = seen.request_id
+        self.answering[id(seen)] = threading.get_ident()
         _hold_body(environ, seen)
+
+        def done() -> None:
+            try:
+                seen.record(self._log, self._named, self._counts)
+            finally:
+                self.answering.pop(id(seen), None)
 
         def begin(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             seen.status = int(status[:3])
@@ -201,9 +221,9 @@ class _Wsgi:
         try:
             answer = self._app(environ, begin)
         except BaseException:
-            seen.record(self._log, self._named, self._counts)
+            done()
             raise
-        return _Passing(answer, lambda: seen.record(self._log, self._named, self._counts), seen)
+        return _Passing(answer, done, seen)
 
 
 def _hold_body(environ: dict[str, Any], seen: _Seen) -> None:
