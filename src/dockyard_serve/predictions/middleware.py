@@ -201,8 +201,8 @@ class _Wsgi:
         seen = _Seen(method, path, environ.get("REMOTE_ADDR"), environ.get("HTTP_X_REQUEST_ID"))
         seen.input_type = environ.get("CONTENT_TYPE", "")
         environ["HTTP_X_REQUEST_ID"] = seen.request_id
-        self.answering[id(seen)] = threading.get_ident()
         _hold_body(environ, seen)
+        self.answering[id(seen)] = threading.get_ident()
 
         def done() -> None:
             try:
