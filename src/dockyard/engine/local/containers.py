@@ -95,8 +95,9 @@ class LocalContainers(LocalImages):
         folder = record.folder(self.store)
         if is_held(folder):
             return
+        promised = self._promised_ports(record)
         for port in record.ports:
-            if is_taken(port):
+            if (port.protocol, port.host) in promised or is_taken(port):
                 taken = refusals.PORT_TAKEN.format(f"{port.host_ip or '0.0.0.0'}:{port.host}")  # noqa: S104
                 raise refusals.explain(taken, where=record.name)
         replace(Life.written(folder), stopping=False, error="").save(folder)
@@ -112,6 +113,15 @@ class LocalContainers(LocalImages):
         answer = done.stdout.strip()
         if answer != "ok":
             raise _couldnt_start(record, answer or done.stderr.strip())
+
+    def _promised_ports(self, record: Record) -> set[tuple[str, int | None]]:
+        """The ports of other containers that run, whose apps may not listen on them yet."""
+        return {
+            (port.protocol, port.host)
+            for other in Record.all(self.store)
+            if other.id != record.id and other.ports and is_held(other.folder(self.store))
+            for port in other.ports
+        }
 
     def stop(self, container: str, *, grace: float | None = None) -> None:
         """Signal it to stop, kill it after `grace` seconds; ended ones are no error."""
