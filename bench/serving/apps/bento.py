@@ -16,6 +16,6 @@ class Model:
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(os.environ["MODEL"], options)
 
-    @bentoml.api(batchable=BATCH > 1, max_batch_size=BATCH, max_latency_ms=1000)
+    @bentoml.api(batchable=BATCH > 1, max_batch_size=max(BATCH, 2), max_latency_ms=1000)
     def predict(self, x: np.ndarray) -> np.ndarray:
         return self.session.run(None, {"x": x.astype(np.float32)})[0]
