@@ -125,8 +125,12 @@ class DockerContainers(Linked):
         with translated(container):
             try:
                 return read_container(self._api.inspect_container(container))
-            except docker.errors.NotFound:
-                return None
+            except docker.errors.APIError as error:
+                # Podman answers 500 for one that goes away while it is looked at.
+                gone = "no such container" in str(error.explanation).lower()
+                if gone or isinstance(error, docker.errors.NotFound):
+                    return None
+                raise
 
     def containers(self, *, label: str | None = MANAGED) -> tuple[ContainerState, ...]:
         """Those with the label ("name" or "name=value"; None: all), ended ones too."""
