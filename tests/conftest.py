@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 TEST_LABEL = "dockyard.test"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, and all that use a Podman of their own in the same one.
+
+    Two Podmans at once take each other's rules out of the machine's one packet filter.
+    """
+    for item in items:
+        with_podman = "ground" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("engines" if with_podman else str(item.path)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine can't run; asked once, and only when a test needs it."""
     if item.get_closest_marker("docker") and (reason := why_no_engine()):

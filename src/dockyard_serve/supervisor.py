@@ -179,8 +179,10 @@ class Supervisor:
     def _hear(self, worker: _Worker) -> None:
         try:
             data = worker.line.recv(65536)
-        except (BlockingIOError, ConnectionResetError):
+        except BlockingIOError:
             return
+        except ConnectionResetError:
+            data = b""
         if not data:
             self._loop.remove_reader(worker.line)
             return
@@ -271,6 +273,8 @@ class SocketChannel:
             data = self.line.recv(65536)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            data = b""  # The parent died before it had read all that was told.
         loop = asyncio.get_running_loop()
         if not data:
             # Nobody supervises any more: end as if told to.

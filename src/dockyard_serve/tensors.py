@@ -76,7 +76,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any) -> Arra
             expected=f"{math.prod(wanted)} elements for shape {list(wanted)}",
             received=f"{array.size} elements, nested as {list(array.shape)}",
         )
-    return array.reshape(wanted)
+    return _shaped(name, array, wanted)
 
 
 def from_nested(name: str, datatype: str, data: Any) -> Array:
@@ -190,7 +190,7 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: memoryview |
                 expected=f"{count} elements for shape {list(shape)}",
                 received=f"{len(elements)} elements",
             )
-        return objects(elements).reshape(shape)
+        return _shaped(name, objects(elements), shape)
     wire = _WIRE_TYPES[datatype]
     if len(raw) != count * wire.itemsize:
         raise InvalidInput(
@@ -207,7 +207,20 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: memoryview |
         array = array.view(np.uint8) != 0
     elif not array.flags.aligned:
         array = array.copy()
-    return array.reshape(shape)
+    return _shaped(name, array, shape)
+
+
+def _shaped(name: str, array: Array, shape: Sequence[int]) -> Array:
+    """The array with this shape, which has as many elements; an empty one may still be too large."""
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise InvalidInput(
+            f"input {name!r} has a shape that no array can have",
+            name=name,
+            expected="at most 64 axes, and a product of the others that fits into memory",
+            received=str(list(shape))[:200],
+        ) from error
 
 
 def _split_elements(name: str, raw: memoryview | bytes) -> list[bytes]:

@@ -86,6 +86,17 @@ def test_bf16_is_rounded_to_nearest_and_keeps_nan():
     np.testing.assert_array_equal(found, np.array([1.0, 1.0 + 2**-6, np.nan, np.inf], np.float32))
 
 
+@pytest.mark.parametrize("datatype", ["FP32", "BF16", "BYTES"])
+@pytest.mark.parametrize(
+    "shape", [[0, *[9] * 40], [0] * 70], ids=["empty along one axis, huge along the others", "axes"]
+)
+def test_an_empty_tensor_of_an_impossible_shape_is_refused(datatype, shape):
+    with pytest.raises(InvalidInput, match="no array can have"):
+        from_bytes("x", datatype, shape, b"")
+    with pytest.raises(InvalidInput, match="no array can have"):
+        from_json("x", datatype, shape, [])
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=64), st.sampled_from(sorted(NUMPY_TYPES)), st.lists(st.integers(0, 9)))
 def test_any_bytes_are_a_tensor_or_refused(raw, datatype, shape):
