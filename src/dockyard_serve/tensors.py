@@ -211,7 +211,7 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: memoryview |
 
 
 def _shaped(name: str, array: Array, shape: Sequence[int]) -> Array:
-    """The array with this shape, which has as many elements; an empty one may still be too large."""
+    """The array with this shape, which has as many elements."""
     try:
         return array.reshape(shape)
     except ValueError as error:
