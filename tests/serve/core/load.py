@@ -56,7 +56,7 @@ def clients(port: int, count: int, path: str, body: bytes, *, keep: Callable[[by
                     seen.lost.append(repr(error))
                     return
 
-    threads = [threading.Thread(target=ask) for _ in range(count)]
+    threads = [threading.Thread(target=ask, name="load client") for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
