@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -137,6 +139,26 @@ def own_podman() -> Iterator[Server]:
             for network in engine.networks():
                 engine.remove_network(network.name)
             server.stop()
+            _remove_forwarding(folder / "tmp")
+
+
+def _remove_forwarding(events: Path) -> None:
+    """Take away the ports that Podman forgets to, of containers that die while they start.
+
+    They would lead whoever gets such a port next to nowhere. events: the folder of Podman's log,
+    which names the containers that it had.
+    """
+    if shutil.which("iptables") is None:
+        return
+    ours: set[str] = set()
+    for log in events.rglob("events.log"):
+        ours.update(re.findall(r"\b[0-9a-f]{64}\b", log.read_text()))
+    table = ["iptables", "-w", "-t", "nat"]
+    rules = subprocess.run([*table, "-S"], capture_output=True, text=True, check=True).stdout
+    for rule in rules.splitlines():
+        words = shlex.split(rule)
+        if words[0] == "-A" and ours.intersection(re.findall(r"[0-9a-f]{64}", rule)):
+            subprocess.run([*table, "-D", *words[1:]], check=True)
 
 
 @contextlib.contextmanager
