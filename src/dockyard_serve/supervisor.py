@@ -196,6 +196,7 @@ class Supervisor:
             # It may have looked at the models before they were loaded or unloaded elsewhere.
             for name, do in self._last_orders.items():
                 _send(worker.line, {"order": 0, "do": do, "name": name})
+            _send(worker.line, {"current": True})
         elif "done" in message:
             self._heard_back(
                 message["done"], worker.number, message["problem"], message.get("kind", "")
@@ -241,6 +242,7 @@ class SocketChannel:
     _next: int = 0
     _buffer: bytes = b""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _current: asyncio.Future[None] | None = None
 
     def control(self, repository: Repository) -> Control:
         """Loads and unloads by way of the parent, so that all workers do."""
@@ -249,9 +251,13 @@ class SocketChannel:
         asyncio.get_running_loop().add_reader(self.line, self._hear)
         return self
 
-    def ready(self) -> None:
-        """Tell the parent."""
+    async def ready(self) -> None:
+        """Tell the parent, and do what it says the other workers have done."""
+        self._current = asyncio.get_running_loop().create_future()
         _send(self.line, {"ready": True})
+        await self._current
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     async def load(self, name: str) -> None:
         """Load in all workers; raises NotFound or LoadError."""
@@ -284,7 +290,10 @@ class SocketChannel:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             message = json.loads(line)
-            if "answer" in message:
+            if "current" in message:
+                if self._current is not None and not self._current.done():
+                    self._current.set_result(None)
+            elif "answer" in message:
                 self._answered(message)
             else:
                 task = loop.create_task(self._obey(message))

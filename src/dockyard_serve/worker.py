@@ -41,8 +41,8 @@ class Channel(Protocol):
         """What loads and unloads in all workers, this one included."""
         ...
 
-    def ready(self) -> None:
-        """Tell that this worker serves."""
+    async def ready(self) -> None:
+        """Tell that the models are loaded; wait until what others changed meanwhile is done."""
         ...
 
 
@@ -90,17 +90,20 @@ async def serve(
     await loading
     following = _start(None if settings.poll is None else repository.follow(settings.poll))
     settle_memory()
-    app.started = True
     if channel is not None:
+        current = asyncio.ensure_future(channel.ready())
+        await asyncio.wait({current, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not current.done():
+            current.cancel()
+            return 0
         await app.http.listen(sock)
+    app.started = True
     metrics.value("dockyard_worker_starts_total").add()
     log.info(
         "serving",
         extra={"port": settings.port, "seconds": round(time.perf_counter() - began, 3)},
     )
     on_ready()
-    if channel is not None:
-        channel.ready()
     await stopped
     log.info("stopping")
     if following is not None:

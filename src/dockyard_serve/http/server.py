@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import select
 import socket
 import struct
 import time
@@ -34,7 +35,19 @@ from dockyard_serve.metrics import Value
 log = logging.getLogger("dockyard.serve")
 
 _SO_ATTACH_FILTER = 26
-_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # One classic BPF instruction: return 0 bytes.
+_TURNS = 20  # Of 10 ms, at most, for connections that the kernel has and the loop hasn't.
+# Classic BPF over a TCP segment: those with SYN and without ACK are dropped, all others are kept,
+# so that a handshake that has begun is finished.
+_DROP_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # Load the byte of flags.
+        (0x54, 0, 0, 0x12),  # Keep SYN and ACK.
+        (0x15, 0, 1, 0x02),  # SYN alone? Else skip one.
+        (0x06, 0, 0, 0),  # Keep nothing of it.
+        (0x06, 0, 0, 0xFFFFFFFF),  # Keep all of it.
+    )
+)
 
 Guard = Callable[[Head, str], None]
 AddHeaders = Callable[[Head], Iterable[tuple[str, str]]]
@@ -242,15 +255,21 @@ class HttpServer:
         """Close the listening sockets, and keep what the kernel had accepted."""
         for server, sock in self._listeners:
             refuse_new_connections(sock)
-            await asyncio.sleep(0.01)  # The loop takes what is in the backlog.
+            waiting = select.poll()
+            waiting.register(sock, select.POLLIN)
+            # The loop takes what is in the backlog, and what comes to the end of its handshake.
+            for turn in range(_TURNS):
+                await asyncio.sleep(0.01)
+                if turn > 1 and not waiting.poll(0):
+                    break
             server.close()
         self._listeners = []
 
 
 def refuse_new_connections(sock: socket.socket) -> None:
-    """Let the kernel drop new handshakes, so that closing the socket resets none it finished."""
-    code = ctypes.create_string_buffer(_DROP_ALL)
-    program = struct.pack("HP", 1, ctypes.addressof(code))
+    """Let the kernel begin no new handshake, so that closing the socket resets none it finished."""
+    code = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+    program = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(code))
     with contextlib.suppress(OSError):  # Only Linux has it; elsewhere a tiny window stays open.
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 

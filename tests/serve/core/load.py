@@ -44,15 +44,18 @@ def clients(port: int, count: int, path: str, body: bytes, *, keep: Callable[[by
             except OSError as error:
                 seen.lost.append(f"connecting: {error!r}")
                 return
+            begun = False
             try:
                 connection.request("POST", path, body, {"Content-Type": "application/json"})
                 answer = connection.getresponse()
+                begun = True
                 seen.bodies.add(keep(answer.read()))
                 seen.statuses[answer.status] += 1
                 fresh = False
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if fresh or not isinstance(error, http.client.RemoteDisconnected):
+                hung_up = isinstance(error, ConnectionResetError | BrokenPipeError)
+                if fresh or begun or not hung_up:
                     seen.lost.append(repr(error))
                     return
 
